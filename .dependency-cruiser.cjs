@@ -1,0 +1,48 @@
+/** The import rules of the design: services know packages only, and each package knows only what it may. */
+module.exports = {
+  forbidden: [
+    {
+      name: "services-apart",
+      comment: "A service never imports another service: they talk over gRPC.",
+      severity: "error",
+      from: { path: "^services/([^/]+)/" },
+      to: { path: "^services/", pathNot: "^services/$1/" },
+    },
+    {
+      name: "packages-below-services",
+      comment: "Packages never reach up into services or the demo.",
+      severity: "error",
+      from: { path: "^packages/" },
+      to: { path: "^(services|demo|test|bench)/" },
+    },
+    {
+      name: "steering-is-pure",
+      comment: "packages/steering is maths: nothing of ours and no I/O.",
+      severity: "error",
+      from: { path: "^packages/steering/src/", pathNot: "\\.test\\.ts$" },
+      to: { path: ["^packages/(?!steering/)", "^(node:)?(fs|fs/promises|net|http|https|child_process|worker_threads)$"] },
+    },
+    {
+      name: "onnx-knows-no-models",
+      comment: "packages/onnx knows graphs and the runtime, not what they compute.",
+      severity: "error",
+      from: { path: "^packages/onnx/" },
+      to: { path: "^packages/(?!onnx/)" },
+    },
+    {
+      name: "who-touches-onnx",
+      comment: "Only the worker and the model importer run graphs.",
+      severity: "error",
+      from: { pathNot: "^(packages/onnx|packages/model|services/inference|bench)/" },
+      to: { path: "^packages/onnx/" },
+    },
+    { name: "no-circular", severity: "error", from: {}, to: { circular: true } },
+    { name: "not-to-unresolvable", severity: "error", from: {}, to: { couldNotResolve: true } },
+  ],
+  options: {
+    doNotFollow: { path: "node_modules" },
+    tsConfig: { fileName: "tsconfig.json" },
+    enhancedResolveOptions: { exportsFields: ["exports"], conditionNames: ["import", "node", "default"], extensions: [".ts", ".js", ".cjs", ".json"] },
+    tsPreCompilationDeps: true,
+  },
+};
