@@ -41,8 +41,8 @@ module.exports = {
   ],
   options: {
     doNotFollow: { path: "node_modules" },
-    tsConfig: { fileName: "tsconfig.json" },
     enhancedResolveOptions: { exportsFields: ["exports"], conditionNames: ["import", "node", "default"], extensions: [".ts", ".js", ".cjs", ".json"] },
-    tsPreCompilationDeps: true,
+    // TypeScript 7 has no JavaScript API yet, so the sources are read by swc.
+    parser: "swc",
   },
 };
