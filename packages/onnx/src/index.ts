@@ -1,1 +1,2 @@
-export {};
+/** ONNX graphs as typed protobuf messages, and the ONNX Runtime that runs them. Knows nothing of models. */
+export * from "./graph/index.ts";

@@ -1,0 +1,31 @@
+import { buildBody } from "./body.ts";
+import type { DecoderSpec } from "./decoder-spec.ts";
+import { buildDivergenceHead, buildLogitsHead, buildScoreHead, buildTopHead } from "./heads.ts";
+import { type WeightLocation, weightLookup } from "./weight-location.ts";
+
+/** What a graph of the package is for; also its file name, with `.onnx`. */
+export type GraphRole = "body" | "body-capture" | "head-top" | "head-logits" | "head-score" | "head-divergence";
+
+/**
+ * All graphs of a model package, over one weights file.
+ *
+ * Bodies end in hidden states and heads start from them, so that a call runs only the head it needs: every node of a
+ * graph runs, whatever is fetched.
+ *
+ * @param weightsFile - name of the weights file, relative to the folder of the graphs
+ */
+export function buildGraphs(
+  spec: DecoderSpec,
+  weights: readonly WeightLocation[],
+  weightsFile: string,
+): ReadonlyMap<GraphRole, Uint8Array> {
+  const weight = weightLookup(weights, weightsFile);
+  return new Map<GraphRole, Uint8Array>([
+    ["body", buildBody(spec, weight, { steering: "full", residuals: false })],
+    ["body-capture", buildBody(spec, weight, { steering: "full", residuals: true })],
+    ["head-top", buildTopHead(spec, weight)],
+    ["head-logits", buildLogitsHead(spec, weight)],
+    ["head-score", buildScoreHead(spec, weight)],
+    ["head-divergence", buildDivergenceHead(spec, weight)],
+  ]);
+}

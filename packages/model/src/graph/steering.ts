@@ -1,0 +1,90 @@
+import type { GraphBuilder, Value } from "@persona-mesh/onnx";
+import type { DecoderSpec } from "./decoder-spec.ts";
+
+/**
+ * Which parts of the steering contract a body graph has.
+ *
+ * - `off`: none; what steering is measured against
+ * - `add`: `h' = h + gain * row`
+ * - `full`: also the rescaling of `ADD_RENORM` by row, and the projections; what a worker serves
+ */
+export type SteeringParts = "off" | "add" | "full";
+
+/** Names of the steering inputs and outputs of a body graph. */
+export const STEERING = {
+  /** float32[tableRows, hidden]: pre-composed deltas; row 0 is all zeros. */
+  table: "steering_table",
+  /** int32[batch, layers]: the table row of each batch row at each layer. */
+  rows: "steering_rows",
+  /** float32[batch, 1, 1]: scales a row's deltas in this step. */
+  gain: "steering_gain",
+  /** bool[batch, 1, 1]: the row is rescaled to the norm it had. */
+  renorm: "steering_renorm",
+  /** float32[batch, sequence, layers]: ⟨h, row⟩ before the injection. */
+  projections: "projections",
+} as const;
+
+/** Smallest norm that is divided by: a zero residual stays zero instead of turning into NaN. */
+const MIN_NORM = 1e-30;
+
+/** Injects the rows of the steering table into the residual stream of one graph. */
+export interface SteeringSite {
+  /** @param h - residual after block `layer`, float32[batch, sequence, hidden] */
+  inject(layer: number, h: Value): Value;
+  /** Declares the outputs, after the last layer. */
+  finish(): void;
+}
+
+/**
+ * Declare the steering inputs and fetch the rows of all layers at once.
+ *
+ * One Gather, one Mul and one Split serve every layer, so that a layer pays for its additions only.
+ */
+export function steeringSite(graph: GraphBuilder, spec: DecoderSpec, parts: "add" | "full"): SteeringSite {
+  const layers = spec.layers;
+  const table = graph.input(STEERING.table, "float32", ["table_rows", spec.hidden]);
+  const rowIndex = graph.input(STEERING.rows, "int32", ["batch", layers]);
+  const gain = graph.input(STEERING.gain, "float32", ["batch", 1, 1]);
+  const rows = graph.op("Gather", [table, rowIndex], { attributes: { axis: 0 } });
+  const deltas = splitByLayer(graph, graph.op("Mul", [rows, gain]), "delta", layers);
+  if (parts === "add") {
+    return { inject: (layer, h) => graph.op("Add", [h, at(deltas, layer)]), finish: () => {} };
+  }
+
+  const renorm = graph.input(STEERING.renorm, "bool", ["batch", 1, 1]);
+  const directions = splitByLayer(graph, rows, "row", layers);
+  const one = graph.constant("one", "float32", [], Float32Array.of(1));
+  const minNorm = graph.constant("min_norm", "float32", [], Float32Array.of(MIN_NORM));
+  const lastAxis = graph.constant("last_axis", "int64", [1], BigInt64Array.of(-1n));
+  const projections: Value[] = [];
+  const norm = (x: Value) => graph.op("ReduceL2", [x, lastAxis], { attributes: { keepdims: 1 } });
+
+  return {
+    inject(layer, h) {
+      projections.push(
+        graph.op("FusedMatMul", [h, at(directions, layer)], { domain: "com.microsoft", attributes: { transB: 1 } }),
+      );
+      const moved = graph.op("Add", [h, at(deltas, layer)]);
+      // The quotient first: for a row that did not move it is x / x, exactly 1.
+      const ratio = graph.op("Div", [norm(h), graph.op("Max", [norm(moved), minNorm])]);
+      return graph.op("Mul", [moved, graph.op("Where", [renorm, ratio, one])]);
+    },
+    finish() {
+      const [all] = graph.ops("Concat", projections, [{ global: STEERING.projections }], { attributes: { axis: 2 } });
+      graph.expose(all as Value, "float32", ["batch", "sequence", layers]);
+    },
+  };
+}
+
+/** `[batch, layers, hidden]` into one `[batch, 1, hidden]` per layer. */
+function splitByLayer(graph: GraphBuilder, rows: Value, name: string, layers: number): Value[] {
+  if (layers === 1) return [rows];
+  const names = Array.from({ length: layers }, (_, layer) => `${name}.${layer}`);
+  return graph.ops("Split", [rows], names, { attributes: { axis: 1, num_outputs: layers } });
+}
+
+function at(values: readonly Value[], layer: number): Value {
+  const value = values[layer];
+  if (value === undefined) throw new Error(`no steering rows for layer ${layer}`);
+  return value;
+}
