@@ -1,0 +1,10 @@
+export {
+  type Acquisition,
+  type ComposedRows,
+  type Dropped,
+  type Lease,
+  NonFiniteRowError,
+  SteeringTable,
+  type SteeringTableFigures,
+  type SteeringTableShape,
+} from "./steering-table.ts";
