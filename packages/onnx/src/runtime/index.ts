@@ -1,0 +1,11 @@
+export type { Binding, BindingTensors } from "./binding.ts";
+export type { Device } from "./device.ts";
+export type { TensorData } from "./element-type.ts";
+export { type LogSeverity, runtimeVersion } from "./environment.ts";
+export { OnnxRuntimeError, type OnnxRuntimeErrorCode } from "./error.ts";
+export { type RunOptions, Session } from "./session.ts";
+export type { ModelSource } from "./session-loading.ts";
+export type { OptimizationLevel, SessionOptions } from "./session-options.ts";
+export { SharedWeights, WEIGHT_ALIGNMENT, type WeightEntry } from "./shared-weights.ts";
+export { type DeviceKind, type HostTensor, Tensor } from "./tensor.ts";
+export type { ValueInfo } from "./value-info.ts";

@@ -1,0 +1,151 @@
+import koffi from "koffi";
+import type { ElementType } from "../graph/index.ts";
+import { elementTypeInfo } from "./element-type.ts";
+import { environment, out } from "./environment.ts";
+import { OnnxRuntimeError } from "./error.ts";
+import { Handle } from "./handle.ts";
+import type { Pointer } from "./library.ts";
+import { MappedFile } from "./mapped-file.ts";
+import { byteLength, describe, nativeShape } from "./tensor.ts";
+
+/** One tensor in a weights file: little-endian, row-major, raw. */
+export interface WeightEntry {
+  /** Name of the initializer in every graph that uses it. */
+  readonly name: string;
+  readonly type: ElementType;
+  readonly shape: readonly number[];
+  /** Bytes from the start of the file, a multiple of {@link WEIGHT_ALIGNMENT}. */
+  readonly offset: number;
+  readonly byteLength: number;
+}
+
+/** Alignment of every tensor in a weights file, in bytes: a cache line, and what the widest vector loads want. */
+export const WEIGHT_ALIGNMENT = 64;
+
+/**
+ * One copy of a model's weights for any number of sessions.
+ *
+ * The file is mapped, and its tensors take the place of the graphs' initializers of the same name. Kernels that work on
+ * a rearranged ("prepacked") form keep it in one container that all sessions share. So private memory holds the
+ * prepacked weights once, whatever the number of graphs. Weights that a graph optimizer rewrites (fuses, transposes)
+ * cannot be shared; each session then holds its own.
+ *
+ * `close()` is idempotent and takes effect at once for new sessions; memory is given back when the last session over it
+ * has closed.
+ */
+export class SharedWeights implements Disposable {
+  readonly entries: readonly WeightEntry[];
+  /** Size of the file. */
+  readonly byteLength: number;
+  /** Internal to the runtime package. */
+  readonly handle: Handle;
+  readonly #file: MappedFile;
+  readonly #values: ReadonlyMap<string, Pointer>;
+  readonly #container: Pointer;
+
+  /**
+   * @param path - the raw file; must not be truncated while it is open (replace it by rename)
+   * @throws OnnxRuntimeError NO_SUCH_FILE, INVALID_WEIGHTS when an entry does not fit the file or its own shape,
+   * UNSUPPORTED_PLATFORM on Windows
+   */
+  static open(path: string, entries: readonly WeightEntry[]): SharedWeights {
+    const file = new MappedFile(path);
+    try {
+      checkEntries(file, entries);
+      return new SharedWeights(file, entries);
+    } catch (error) {
+      file.close();
+      throw error;
+    }
+  }
+
+  private constructor(file: MappedFile, entries: readonly WeightEntry[]) {
+    const { api } = environment();
+    const values = new Map<string, Pointer>();
+    try {
+      for (const entry of entries) values.set(entry.name, mappedValue(file, entry));
+      this.#container = out((address) => api.CreatePrepackedWeightsContainer(address));
+    } catch (error) {
+      for (const value of values.values()) api.ReleaseValue(value);
+      throw error;
+    }
+    this.entries = entries.map((entry) => ({ ...entry, shape: [...entry.shape] }));
+    this.byteLength = file.byteLength;
+    this.#file = file;
+    this.#values = values;
+    this.handle = new Handle(`weights of ${file.path}`, () => {
+      api.ReleasePrepackedWeightsContainer(this.#container);
+      for (const value of values.values()) api.ReleaseValue(value);
+      file.close();
+    });
+  }
+
+  /**
+   * Internal: add all tensors to the options of a new session, which must retain {@link handle} as long as it lives.
+   *
+   * @returns the container of prepacked weights
+   */
+  attach(sessionOptions: Pointer): Pointer {
+    this.handle.check();
+    const { api } = environment();
+    for (const [name, value] of this.#values) api.AddInitializer(sessionOptions, name, value);
+    return this.#container;
+  }
+
+  /**
+   * Give up the resident pages of the file, after the sessions were built: what was prepacked is not read again, what is
+   * read as it is (embeddings) comes back from the page cache at its next use.
+   */
+  adviseUnneeded(): void {
+    this.handle.check();
+    this.#file.adviseUnneeded();
+  }
+
+  close(): void {
+    this.handle.close();
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+}
+
+function mappedValue(file: MappedFile, entry: WeightEntry): Pointer {
+  const { api, cpuMemory } = environment();
+  const dims = nativeShape(entry.shape);
+  return out((address) =>
+    api.CreateTensorWithDataAsOrtValue(
+      cpuMemory,
+      file.address + BigInt(entry.offset),
+      entry.byteLength,
+      koffi.address(dims),
+      entry.shape.length,
+      elementTypeInfo(entry.type).code,
+      address,
+    ),
+  );
+}
+
+function checkEntries(file: MappedFile, entries: readonly WeightEntry[]): void {
+  const seen = new Set<string>();
+  for (const entry of entries) {
+    const problem = seen.has(entry.name) ? "is listed twice" : entryProblem(file, entry);
+    if (problem !== undefined) {
+      throw new OnnxRuntimeError("INVALID_WEIGHTS", `${file.path}: "${entry.name}" (${describe(entry)}) ${problem}`);
+    }
+    seen.add(entry.name);
+  }
+}
+
+function entryProblem(file: MappedFile, entry: WeightEntry): string | undefined {
+  const expected = byteLength(entry);
+  if (entry.byteLength !== expected) return `has ${entry.byteLength} bytes, its shape needs ${expected}`;
+  if (!Number.isSafeInteger(entry.offset) || entry.offset < 0) return `begins at ${entry.offset}`;
+  if (entry.offset % WEIGHT_ALIGNMENT !== 0) {
+    return `begins at ${entry.offset}, which is not a multiple of ${WEIGHT_ALIGNMENT}`;
+  }
+  if (entry.offset + entry.byteLength > file.byteLength) {
+    return `ends at ${entry.offset + entry.byteLength}, after the file's ${file.byteLength} bytes`;
+  }
+  return undefined;
+}
