@@ -49,7 +49,6 @@ export function buildBody(spec: DecoderSpec, weight: WeightLookup, options: Body
       attributes: { axis: -1, epsilon: { float: spec.rmsNormEps } },
     });
   const residuals: Value[] = [];
-  const residualAxis = graph.constant("residual_axis", "int64", [1], BigInt64Array.of(2n));
 
   let x = graph.op("Gather", [weight(graph, WEIGHT.embedding), tokens], { attributes: { axis: 0 } });
   for (let layer = 0; layer < spec.layers; layer++) {
@@ -62,7 +61,9 @@ export function buildBody(spec: DecoderSpec, weight: WeightLookup, options: Body
       const h = graph.op("Add", [middle, gatedMlp(graph, weight, layer, norm(middle, WEIGHT.mlpNorm(layer)))]);
       return steering === undefined ? h : steering.inject(layer, h);
     });
-    if (options.residuals) residuals.push(graph.op("Unsqueeze", [x, residualAxis]));
+    if (options.residuals) {
+      residuals.push(graph.op("Unsqueeze", [x, graph.constant("layer_axis", "int64", [1], BigInt64Array.of(2n))]));
+    }
   }
   steering?.finish();
 

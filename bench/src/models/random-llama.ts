@@ -1,0 +1,73 @@
+import { closeSync, mkdirSync, openSync, writeFileSync, writeSync } from "node:fs";
+import { join } from "node:path";
+import { buildBody, buildGraphs, type DecoderSpec, planWeights, type RunnableModel, type WeightLocation, weightLookup } from "@persona-mesh/model";
+
+/** The shape of a 135M Llama, as small models on the Hub have it. */
+export const LLAMA_135M: DecoderSpec = {
+  architecture: "llama",
+  layers: 30,
+  hidden: 576,
+  heads: 9,
+  kvHeads: 3,
+  headDim: 64,
+  intermediate: 1536,
+  vocabulary: 49152,
+  contextTokens: 512,
+  ropeTheta: 10000,
+  rmsNormEps: 1e-5,
+  tiedEmbeddings: true,
+};
+
+const WEIGHTS_FILE = "weights.bin";
+/** Tensors begin on a page. */
+const ALIGNMENT = 4096;
+
+/**
+ * Write a model of random weights in the form of a package: as slow, and as large, as a trained one of its shape.
+ *
+ * Norm gains are 1 and matrices have variance 1 / inputs, so that residuals stay finite over any depth.
+ * Besides the package's graphs the folder holds `body-off.onnx` and `body-add.onnx`, for comparison.
+ */
+export function writeRandomLlama(spec: DecoderSpec, directory: string): RunnableModel {
+  mkdirSync(directory, { recursive: true });
+  const weights: WeightLocation[] = [];
+  const weightsPath = join(directory, WEIGHTS_FILE);
+  const file = openSync(weightsPath, "w");
+  const random = uniform(1);
+  let offset = 0;
+  for (const planned of planWeights(spec)) {
+    const count = planned.shape.reduce((product, extent) => product * extent, 1);
+    const values = "computed" in planned ? planned.computed : new Float32Array(count);
+    if (!("computed" in planned)) {
+      const isNorm = planned.shape.length === 1;
+      const scale = isNorm ? 0 : Math.sqrt(3 / (planned.shape[planned.layout === "transposed" ? 0 : 1] ?? 1));
+      for (let i = 0; i < count; i++) values[i] = isNorm ? 1 : (2 * random() - 1) * scale;
+    }
+    writeSync(file, new Uint8Array(values.buffer, values.byteOffset, values.byteLength), 0, values.byteLength, offset);
+    weights.push({ name: planned.name, dtype: "float32", shape: planned.shape, offset, byteLength: values.byteLength });
+    offset = Math.ceil((offset + values.byteLength) / ALIGNMENT) * ALIGNMENT;
+  }
+  closeSync(file);
+  writeGraphs(spec, weights, directory);
+  return { spec, graphsDirectory: directory, weightsPath, weights };
+}
+
+/** The package's graphs and the two bodies that steering is compared with, over weights that lie in `directory`. */
+export function writeGraphs(spec: DecoderSpec, weights: readonly WeightLocation[], directory: string): void {
+  for (const [role, bytes] of buildGraphs(spec, weights, WEIGHTS_FILE)) writeFileSync(join(directory, `${role}.onnx`), bytes);
+  const lookup = weightLookup(weights, WEIGHTS_FILE);
+  for (const steering of ["off", "add"] as const) {
+    writeFileSync(join(directory, `body-${steering}.onnx`), buildBody(spec, lookup, { steering, residuals: false }));
+  }
+}
+
+/** Mulberry32: a small deterministic generator, good enough for weights. */
+function uniform(seed: number): () => number {
+  let state = seed;
+  return () => {
+    state = (state + 0x6d2b79f5) | 0;
+    let t = Math.imul(state ^ (state >>> 15), 1 | state);
+    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
+    return ((t ^ (t >>> 14)) >>> 0) / 4294967296;
+  };
+}

@@ -1,0 +1,57 @@
+import { Tensor } from "@persona-mesh/onnx";
+import type { DecoderSpec } from "../graph/index.ts";
+
+/** Key and value tensors of one layer over the same range of slots. */
+export interface LayerCache {
+  readonly key: Tensor;
+  readonly value: Tensor;
+}
+
+/**
+ * Keys and values of every slot: one buffer `[slots, kvHeads, contextTokens, headDim]` per layer and side.
+ *
+ * A decode step sees the first n slots, a prefill chunk sees one slot; both are views of the same memory, so that nothing is
+ * copied when a request joins or leaves the batch. Only a body run writes it, and one body run is in flight at a time.
+ */
+export class KvCache implements Disposable {
+  readonly byteLength: number;
+  readonly #slotElements: number;
+  readonly #shape: readonly [number, number, number];
+  readonly #layers: readonly { readonly key: Float32Array; readonly value: Float32Array }[];
+  readonly #views = new Map<string, readonly LayerCache[]>();
+
+  constructor(spec: Pick<DecoderSpec, "layers" | "kvHeads" | "contextTokens" | "headDim">, slots: number) {
+    this.#shape = [spec.kvHeads, spec.contextTokens, spec.headDim];
+    this.#slotElements = spec.kvHeads * spec.contextTokens * spec.headDim;
+    const elements = slots * this.#slotElements;
+    this.#layers = Array.from({ length: spec.layers }, () => ({
+      key: new Float32Array(elements),
+      value: new Float32Array(elements),
+    }));
+    this.byteLength = 2 * spec.layers * elements * Float32Array.BYTES_PER_ELEMENT;
+  }
+
+  /** Tensors `[count, kvHeads, contextTokens, headDim]` per layer, over `count` slots from `firstSlot`. Kept until dispose. */
+  view(firstSlot: number, count: number): readonly LayerCache[] {
+    const key = `${firstSlot}+${count}`;
+    let view = this.#views.get(key);
+    if (view === undefined) {
+      const from = firstSlot * this.#slotElements;
+      const part = (side: Float32Array) =>
+        Tensor.from("float32", [count, ...this.#shape], side.subarray(from, from + count * this.#slotElements));
+      view = this.#layers.map((layer) => ({ key: part(layer.key), value: part(layer.value) }));
+      this.#views.set(key, view);
+    }
+    return view;
+  }
+
+  [Symbol.dispose](): void {
+    for (const view of this.#views.values()) {
+      for (const layer of view) {
+        layer.key.close();
+        layer.value.close();
+      }
+    }
+    this.#views.clear();
+  }
+}

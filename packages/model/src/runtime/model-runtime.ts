@@ -1,0 +1,169 @@
+import { join } from "node:path";
+import { Session, SharedWeights, Tensor } from "@persona-mesh/onnx";
+import type { DecoderSpec, GraphRole, WeightLocation } from "../graph/index.ts";
+import { type BatchShape, BodyBatch } from "./body-batch.ts";
+import { HeadBatch } from "./head-batch.ts";
+import { KvCache } from "./kv-cache.ts";
+
+/** What of a model package is needed to run it. */
+export interface RunnableModel {
+  readonly spec: DecoderSpec;
+  /** Path of the folder that holds the graphs. */
+  readonly graphsDirectory: string;
+  /** Path of the weights file. */
+  readonly weightsPath: string;
+  readonly weights: readonly WeightLocation[];
+}
+
+export interface ModelRuntimeOptions {
+  /** Sequences whose KV is held at once. */
+  readonly slots: number;
+  /** Rows of the steering table, the zero row included. */
+  readonly tableRows: number;
+  /**
+   * Threads of one operator.
+   *
+   * @default one per physical core
+   */
+  readonly threads?: number;
+  /**
+   * Idle threads burn their core between operators: quicker alone, ruinous beside others.
+   *
+   * @default false
+   */
+  readonly spinning?: boolean;
+}
+
+type BodyRole = Extract<GraphRole, `body${string}`>;
+export type HeadRole = Extract<GraphRole, `head-${string}`>;
+
+const ROLES: readonly GraphRole[] = [
+  "body",
+  "body-capture",
+  "head-top",
+  "head-logits",
+  "head-score",
+  "head-divergence",
+];
+
+/**
+ * A model ready to run: its graphs over one copy of the weights, the KV cache and the steering table.
+ *
+ * One body run at a time: every body reads and writes the same cache. Heads only read what their caller gives them.
+ */
+export class ModelRuntime implements Disposable {
+  readonly spec: DecoderSpec;
+  readonly slots: number;
+  /** float32[tableRows, hidden]; row 0 is all zeros. Written between body runs only. */
+  readonly table: Float32Array;
+  readonly cacheBytes: number;
+  readonly #weights: SharedWeights;
+  readonly #sessions: ReadonlyMap<GraphRole, Session>;
+  readonly #cache: KvCache;
+  readonly #tableTensor: Tensor;
+  readonly #kept = new Map<string, BodyBatch | HeadBatch>();
+
+  static async open(model: RunnableModel, options: ModelRuntimeOptions): Promise<ModelRuntime> {
+    const weights = SharedWeights.open(
+      model.weightsPath,
+      model.weights.map(({ dtype, ...rest }) => ({ ...rest, type: dtype })),
+    );
+    const sessions = new Map<GraphRole, Session>();
+    try {
+      for (const role of ROLES) {
+        const path = join(model.graphsDirectory, `${role}.onnx`);
+        sessions.set(
+          role,
+          await Session.load(path, {
+            weights,
+            allowSpinning: options.spinning ?? false,
+            ...(options.threads === undefined ? {} : { intraOpThreads: options.threads }),
+          }),
+        );
+      }
+      // What the kernels rearranged is not read from the file again.
+      weights.adviseUnneeded();
+      return new ModelRuntime(model.spec, weights, sessions, options);
+    } catch (error) {
+      for (const session of sessions.values()) session.close();
+      weights.close();
+      throw error;
+    }
+  }
+
+  private constructor(
+    spec: DecoderSpec,
+    weights: SharedWeights,
+    sessions: ReadonlyMap<GraphRole, Session>,
+    options: ModelRuntimeOptions,
+  ) {
+    this.spec = spec;
+    this.slots = options.slots;
+    this.#weights = weights;
+    this.#sessions = sessions;
+    this.#cache = new KvCache(spec, options.slots);
+    this.cacheBytes = this.#cache.byteLength;
+    this.table = new Float32Array(options.tableRows * spec.hidden);
+    this.#tableTensor = Tensor.from("float32", [options.tableRows, spec.hidden], this.table);
+  }
+
+  /** Buffers of a decode step over slots 0 … count − 1, one hidden state each. Kept and reused. */
+  decodeBatch(count: number): BodyBatch {
+    return this.#keep(`decode ${count}`, () => {
+      const batch = this.#body("body", 0, { batch: count, sequence: 1, selected: count });
+      batch.select.forEach((_, row) => {
+        batch.select[row] = row;
+      });
+      return batch;
+    });
+  }
+
+  /**
+   * Buffers of a prefill chunk of one slot.
+   *
+   * @param keep - reuse them for the next chunk of this extent, for extents that come again; else the caller disposes
+   */
+  chunkBatch(
+    slot: number,
+    extent: { readonly sequence: number; readonly selected: number },
+    options: { readonly residuals?: boolean; readonly keep?: boolean } = {},
+  ): BodyBatch {
+    const role: BodyRole = options.residuals === true ? "body-capture" : "body";
+    const make = () => this.#body(role, slot, { batch: 1, ...extent });
+    if (options.keep !== true) return make();
+    return this.#keep(`${role} ${slot} ${extent.sequence} ${extent.selected}`, make);
+  }
+
+  /** Buffers of a head for `rows` hidden states. Kept and reused. */
+  headBatch(role: HeadRole, rows: number): HeadBatch {
+    return this.#keep(`${role} ${rows}`, () => new HeadBatch(this.#session(role), this.spec, rows));
+  }
+
+  [Symbol.dispose](): void {
+    for (const batch of this.#kept.values()) batch[Symbol.dispose]();
+    this.#kept.clear();
+    for (const session of this.#sessions.values()) session.close();
+    this.#cache[Symbol.dispose]();
+    this.#tableTensor.close();
+    this.#weights.close();
+  }
+
+  #body(role: BodyRole, firstSlot: number, shape: BatchShape): BodyBatch {
+    const cache = this.#cache.view(firstSlot, shape.batch);
+    return new BodyBatch(this.#session(role), this.spec, shape, cache, this.#tableTensor);
+  }
+
+  #keep<Batch extends BodyBatch | HeadBatch>(key: string, make: () => Batch): Batch {
+    const kept = this.#kept.get(key);
+    if (kept !== undefined) return kept as Batch;
+    const made = make();
+    this.#kept.set(key, made);
+    return made;
+  }
+
+  #session(role: GraphRole): Session {
+    const session = this.#sessions.get(role);
+    if (session === undefined) throw new Error(`the model has no graph "${role}"`);
+    return session;
+  }
+}
