@@ -35,11 +35,21 @@ export function libraryPath(platform = process.platform, arch = process.arch): s
   return path;
 }
 
+/**
+ * Every library that was loaded, by path. koffi unloads a library once its handle is collected, and does not know of
+ * functions that were reached through a table of pointers: they would jump into nothing.
+ */
+const loaded = new Map<string | null, LibraryHandle>();
+
 /** Load a library with koffi's stacks made large enough; `null` is the process itself with its C library. */
 export function loadLibrary(path: string | null): LibraryHandle {
+  const known = loaded.get(path);
+  if (known !== undefined) return known;
   configureStacks();
   try {
-    return koffi.load(path);
+    const library = koffi.load(path);
+    loaded.set(path, library);
+    return library;
   } catch (cause) {
     throw new OnnxRuntimeError("LIBRARY_NOT_FOUND", `cannot load ${path ?? "the C library"}: ${String(cause)}`, {
       cause,
