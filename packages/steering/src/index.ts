@@ -1,1 +1,74 @@
-export {};
+export {
+  ALPHA_STEP_HUNDREDTHS,
+  CONTEXT_CAP_HUNDREDTHS,
+  capOf,
+  type DeploymentContext,
+  effectiveAlpha,
+  formatAlpha,
+  gainFor,
+  HARD_CAP_HUNDREDTHS,
+  requireAlphaWithin,
+  SWEEP_CAP_HUNDREDTHS,
+  stepDown,
+  stepsToCap,
+  toHundredths,
+} from "./alpha.ts";
+export { auc } from "./auc.ts";
+export { BaselineAccumulator, type BaselineSample, MAX_BASELINE_TOKENS } from "./baseline.ts";
+export { canonicalJson, type JsonValue } from "./canonical-json.ts";
+export { type ComposeOptions, compose } from "./compose.ts";
+export {
+  type Composed,
+  type Composition,
+  type CompositionPolicy,
+  type LayerComposition,
+  type Rejected,
+  requireComposed,
+  type Scale,
+} from "./composition.ts";
+export { MAX_OVERLAP, MIN_REMAINDER, TOTAL_DOSE_CAPS } from "./composition-findings.ts";
+export { type ContrastivePairs, MAX_PAIRS, MIN_PAIRS } from "./contrastive-pairs.ts";
+export type { ExtractionMethod } from "./difference-axis.ts";
+export {
+  type AlphaReason,
+  type CompositionReason,
+  type ErrorDetails,
+  type ExtractionReason,
+  type ScoreReason,
+  SteeringError,
+  type SteeringReason,
+  type VectorFormatReason,
+} from "./error.ts";
+export { EXTRACTOR_VERSION, type ExtractOptions, extract } from "./extract.ts";
+export type { Baseline, Extraction, LayerExtraction, LayerQuality } from "./extraction.ts";
+export { middleBand } from "./layer-band.ts";
+export { MIN_SEPARATION, requireSeparation, separates, separationFloor } from "./separation.ts";
+export { type Finding, type LayerDirection, MAX_TERMS, type Term, type TermLimits, UNIT_TOLERANCE } from "./term.ts";
+export {
+  decodeVector,
+  encodeVector,
+  MAX_HEADER_BYTES,
+  MAX_VECTOR_FILE_BYTES,
+  type VectorVersion,
+  versionDigest,
+} from "./vector-file.ts";
+export {
+  MAX_HIDDEN_SIZE,
+  MAX_LAYER_COUNT,
+  type Pooling,
+  VECTOR_FORMAT_VERSION,
+  type VectorManifest,
+} from "./vector-manifest.ts";
+export {
+  addScaled,
+  cosine,
+  dot,
+  gramMatrix,
+  isFiniteVector,
+  MIN_NORM,
+  norm,
+  normalize,
+  removeComponent,
+  subtractComponent,
+  type Vector,
+} from "./vector-math.ts";
