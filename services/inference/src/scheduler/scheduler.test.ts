@@ -1,0 +1,358 @@
+import { describe, expect, it } from "vitest";
+import { FifoQueue } from "./admission-queue.ts";
+import type { Ended, Job } from "./job.ts";
+import { type Admission, Scheduler, type SchedulerOptions } from "./scheduler.ts";
+import type { DecodeStep, PrefillStep, RowOutcome, Step } from "./step.ts";
+
+const GO_ON: RowOutcome = { kind: "continue" };
+const END: RowOutcome = { kind: "finish", reason: "end" };
+
+function scheduler(options: Partial<SchedulerOptions<Job>> & { waiting?: number } = {}): Scheduler<Job> {
+  const { waiting = 8, ...rest } = options;
+  return new Scheduler({ slots: 2, contextTokens: 16, chunkTokens: 4, queue: new FifoQueue<Job>(waiting), ...rest });
+}
+
+function generate(id: string, tokens: number, deadline?: number): Job {
+  return { id, kind: "generate", tokens, ...(deadline === undefined ? {} : { deadline }) };
+}
+
+/** The next step, which must be a prefill chunk. */
+function chunk(batch: Scheduler<Job>): PrefillStep<Job> {
+  const { step } = batch.plan();
+  if (step?.kind !== "prefill") throw new Error(`expected a chunk, got ${step?.kind}`);
+  return step;
+}
+
+function decode(batch: Scheduler<Job>): DecodeStep<Job> {
+  const { step } = batch.plan();
+  if (step?.kind !== "decode") throw new Error(`expected a decode step, got ${step?.kind}`);
+  return step;
+}
+
+/** Run `step` with the same outcome for every job in it. */
+function complete(batch: Scheduler<Job>, step: Step<Job>, outcome: RowOutcome = GO_ON): Ended<Job>[] {
+  return step.kind === "prefill"
+    ? batch.completePrefill(step, outcome)
+    : batch.completeDecode(
+        step,
+        step.rows.map(() => outcome),
+      );
+}
+
+function shown(step: Step<Job>): string {
+  if (step.kind === "prefill") return `${step.job.id}[${step.start},${step.end})${step.isLast ? "!" : ""}`;
+  return step.rows
+    .map((row) => (row.kind === "decode" ? `${row.job.id}@${row.position}` : `-@${row.position}`))
+    .join(" ");
+}
+
+/** Plan and complete `count` steps; what each of them was. */
+function trace(batch: Scheduler<Job>, count: number): string[] {
+  return Array.from({ length: count }, () => {
+    const { step } = batch.plan();
+    if (step === undefined) return "nothing";
+    complete(batch, step);
+    return shown(step);
+  });
+}
+
+function endings(ended: readonly Ended<Job>[]): string[] {
+  return ended.map(({ job, ending }) => `${job.id} ${ending.kind === "finished" ? ending.reason : ending.kind}`);
+}
+
+describe("Scheduler", () => {
+  it("prefills in chunks at fixed boundaries, then decodes one position per step", () => {
+    const batch = scheduler();
+    batch.submit(generate("a", 9));
+    expect(trace(batch, 5)).toEqual(["a[0,4)", "a[4,8)", "a[8,9)!", "a@9", "a@10"]);
+  });
+
+  it("alternates chunks with decode steps, and gives waiting prompts turns", () => {
+    const batch = scheduler({ slots: 3 });
+    batch.submit(generate("a", 2));
+    expect(trace(batch, 2)).toEqual(["a[0,2)!", "a@2"]);
+    batch.submit(generate("b", 8));
+    batch.submit(generate("c", 7));
+    expect(trace(batch, 9)).toEqual([
+      "b[0,4)",
+      "a@3",
+      "c[0,4)",
+      "a@4",
+      "b[4,8)!",
+      "a@5 b@8",
+      "c[4,7)!",
+      "a@6 b@9 c@7",
+      "a@7 b@10 c@8",
+    ]);
+  });
+
+  it("points idle rows at the next unwritten position and leaves slots above the highest decoding one out", () => {
+    const batch = scheduler({ slots: 3 });
+    batch.submit(generate("a", 16));
+    batch.submit(generate("b", 1));
+    batch.submit(generate("c", 16));
+    expect(trace(batch, 3)).toEqual(["a[0,4)", "b[0,1)!", "-@4 b@1"]);
+  });
+
+  it("gives a free slot's row position 0", () => {
+    const batch = scheduler();
+    batch.submit(generate("a", 3));
+    batch.submit(generate("b", 3));
+    trace(batch, 3);
+    batch.cancel("a");
+    expect(trace(batch, 1)).toEqual(["-@0 b@3"]);
+  });
+
+  it("lets a job join in the lowest free slot while others decode", () => {
+    const batch = scheduler({ slots: 3 });
+    for (const id of ["a", "b", "c"]) batch.submit(generate(id, 1));
+    trace(batch, 6);
+    batch.cancel("b");
+    batch.cancel("a");
+    batch.submit(generate("d", 1));
+    expect(chunk(batch)).toMatchObject({ slot: 0, job: { id: "d" } });
+  });
+
+  it("ends a job at the token that finishes it, and starts the next one in its slot", () => {
+    const batch = scheduler({ slots: 1 });
+    batch.submit(generate("a", 1));
+    batch.submit(generate("b", 1));
+    expect(endings(complete(batch, chunk(batch)))).toEqual([]);
+    expect(complete(batch, decode(batch), END)).toEqual([
+      { job: generate("a", 1), ending: { kind: "finished", reason: "end" }, slot: 0 },
+    ]);
+    expect(shown(chunk(batch))).toBe("b[0,1)!");
+  });
+
+  it("finishes a job whose very first token ends it, without a decode step", () => {
+    const batch = scheduler();
+    batch.submit(generate("a", 4));
+    expect(endings(complete(batch, chunk(batch), END))).toEqual(["a end"]);
+    expect(batch.plan()).toEqual({ step: undefined, ended: [] });
+    expect(batch.empty).toBe(true);
+  });
+
+  it("finishes a slot that is full before it could be stepped", () => {
+    const batch = scheduler({ contextTokens: 6 });
+    batch.submit(generate("a", 4));
+    complete(batch, chunk(batch));
+    expect(endings(complete(batch, decode(batch)))).toEqual([]);
+    const last = decode(batch);
+    expect(shown(last)).toBe("a@5");
+    expect(endings(complete(batch, last))).toEqual(["a context"]);
+  });
+
+  it("samples one token after a prompt that fills the context", () => {
+    const batch = scheduler({ contextTokens: 6 });
+    batch.submit(generate("a", 6));
+    complete(batch, chunk(batch));
+    expect(endings(complete(batch, chunk(batch)))).toEqual(["a context"]);
+  });
+
+  it("ends a prefill job after its last chunk", () => {
+    const batch = scheduler();
+    batch.submit({ id: "s", kind: "prefill", tokens: 5 });
+    expect(endings(complete(batch, chunk(batch)))).toEqual([]);
+    expect(endings(complete(batch, chunk(batch)))).toEqual(["s prefilled"]);
+    expect(batch.empty).toBe(true);
+  });
+
+  it("refuses more waiting jobs than it has room for, and any when draining", () => {
+    const batch = scheduler({ slots: 1, waiting: 2 });
+    expect(["a", "b", "c"].map((id) => batch.submit(generate(id, 1)))).toEqual([
+      { kind: "queued" },
+      { kind: "queued" },
+      { kind: "refused", reason: "QUEUE_FULL" },
+    ]);
+    trace(batch, 1);
+    expect(batch.submit(generate("c", 1))).toEqual({ kind: "queued" });
+    expect(endings(batch.drain())).toEqual(["b drained", "c drained"]);
+    expect(batch.submit(generate("d", 1))).toEqual({ kind: "refused", reason: "DRAINING" });
+    expect(batch.draining).toBe(true);
+    expect(trace(batch, 2)).toEqual(["a@1", "a@2"]);
+    expect(batch.empty).toBe(false);
+    expect(endings(batch.stop())).toEqual(["a drained"]);
+    expect(batch.empty).toBe(true);
+  });
+
+  it("refuses jobs that could never run or are here already", () => {
+    const batch = scheduler();
+    for (const tokens of [0, -1, 1.5, 17, Number.NaN]) {
+      expect(() => batch.submit(generate("a", tokens))).toThrow(/a slot takes 1 to 16/);
+    }
+    batch.submit(generate("a", 1));
+    expect(() => batch.submit(generate("a", 1))).toThrow(/here already/);
+    trace(batch, 1);
+    expect(() => batch.submit(generate("a", 1))).toThrow(/here already/);
+    batch.cancel("a");
+    expect(batch.submit(generate("a", 1))).toEqual({ kind: "queued" });
+  });
+
+  it("cancels a waiting job at once and a running one between steps at once", () => {
+    const batch = scheduler({ slots: 1 });
+    batch.submit(generate("a", 1));
+    batch.submit(generate("b", 1));
+    trace(batch, 1);
+    expect(batch.cancel("b")).toEqual([{ job: generate("b", 1), ending: { kind: "cancelled" } }]);
+    expect(batch.cancel("a")).toEqual([{ job: generate("a", 1), ending: { kind: "cancelled" }, slot: 0 }]);
+    expect(batch.cancel("a")).toEqual([]);
+    expect(batch.empty).toBe(true);
+  });
+
+  it("keeps the slot of a job cancelled in flight until the step is over, and drops its result", () => {
+    const batch = scheduler({ slots: 1 });
+    batch.submit(generate("a", 1));
+    batch.submit(generate("b", 1));
+    trace(batch, 1);
+    const step = decode(batch);
+    expect(batch.cancel("a")).toEqual([]);
+    expect(batch.cancel("a")).toEqual([]);
+    expect(batch.figures().running).toBe(1);
+    expect(endings(complete(batch, step, END))).toEqual(["a cancelled"]);
+    expect(shown(chunk(batch))).toBe("b[0,1)!");
+  });
+
+  it("keeps the slot of a prefilling job cancelled during somebody else's step", () => {
+    const batch = scheduler();
+    batch.submit(generate("a", 9));
+    batch.submit(generate("b", 1));
+    trace(batch, 2);
+    const step = decode(batch);
+    expect(shown(step)).toBe("-@4 b@1");
+    expect(batch.cancel("a")).toEqual([]);
+    expect(endings(complete(batch, step))).toEqual(["a cancelled"]);
+    expect(trace(batch, 1)).toEqual(["-@0 b@2"]);
+  });
+
+  it("needs no outcome for a job that left in flight, but one for every other", () => {
+    const batch = scheduler();
+    batch.submit(generate("a", 1));
+    batch.submit(generate("b", 1));
+    trace(batch, 3);
+    const step = decode(batch);
+    expect(shown(step)).toBe("a@2 b@1");
+    batch.cancel("b");
+    expect(() => batch.completeDecode(step, [undefined, GO_ON])).toThrow(/no outcome for job a in slot 0/);
+    expect(endings(batch.completeDecode(step, [GO_ON]))).toEqual(["b cancelled"]);
+    expect(trace(batch, 1)).toEqual(["a@3"]);
+  });
+
+  it("expires jobs in the queue and while running, and tells the next deadline", () => {
+    const batch = scheduler({ slots: 1 });
+    batch.submit(generate("a", 1, 30));
+    batch.submit(generate("b", 1, 20));
+    batch.submit(generate("c", 1));
+    expect(batch.nextDeadline()).toBe(20);
+    const step = chunk(batch);
+    expect(endings(batch.expire(19))).toEqual([]);
+    expect(endings(batch.expire(20))).toEqual(["b expired"]);
+    expect(batch.nextDeadline()).toBe(30);
+    expect(endings(batch.expire(31))).toEqual([]);
+    expect(batch.nextDeadline()).toBeUndefined();
+    expect(endings(complete(batch, step))).toEqual(["a expired"]);
+    expect(shown(chunk(batch))).toBe("c[0,1)!");
+  });
+
+  it("fails only the jobs of a lost step", () => {
+    const batch = scheduler({ slots: 3 });
+    batch.submit(generate("a", 1));
+    batch.submit(generate("b", 9));
+    trace(batch, 4);
+    const error = new Error("out of memory");
+    expect(batch.failStep(chunk(batch), error)).toEqual([
+      { job: generate("b", 9), ending: { kind: "failed", error }, slot: 1 },
+    ]);
+    batch.submit(generate("c", 9));
+    trace(batch, 3);
+    expect(endings(batch.failStep(chunk(batch), error))).toEqual(["c failed"]);
+    batch.submit(generate("d", 9));
+    trace(batch, 3);
+    const step = chunk(batch);
+    complete(batch, step);
+    expect(endings(batch.failStep(decode(batch), error))).toEqual(["a failed"]);
+    expect(trace(batch, 1)).toEqual(["d[8,9)!"]);
+  });
+
+  it("fails one row of a decode step and goes on with the others", () => {
+    const batch = scheduler();
+    batch.submit(generate("a", 1));
+    batch.submit(generate("b", 1));
+    trace(batch, 3);
+    const step = decode(batch);
+    expect(shown(step)).toBe("a@2 b@1");
+    const error = new Error("overflow");
+    expect(batch.completeDecode(step, [{ kind: "fail", error }, GO_ON])).toEqual([
+      { job: generate("a", 1), ending: { kind: "failed", error }, slot: 0 },
+    ]);
+    expect(trace(batch, 1)).toEqual(["-@0 b@2"]);
+  });
+
+  it("holds everybody back while the head has to wait, and goes on in order", () => {
+    const verdicts: Admission[] = [{ kind: "wait" }, { kind: "wait" }, { kind: "admit" }, { kind: "admit" }];
+    const asked: string[] = [];
+    const batch = scheduler({
+      admit: (job, slot) => {
+        asked.push(`${job.id}>${slot}`);
+        return verdicts.shift() ?? { kind: "wait" };
+      },
+    });
+    batch.submit(generate("a", 1));
+    batch.submit(generate("b", 1));
+    expect(trace(batch, 3)).toEqual(["nothing", "nothing", "a[0,1)!"]);
+    expect(asked).toEqual(["a>0", "a>0", "a>0", "b>1"]);
+  });
+
+  it("ends a job that admission refuses or throws at, and asks the next one", () => {
+    const error = new Error("revoked");
+    const batch = scheduler({
+      admit: (job) => {
+        if (job.id === "a") return { kind: "refuse", error };
+        if (job.id === "b") throw error;
+        return { kind: "admit" };
+      },
+    });
+    for (const id of ["a", "b", "c"]) batch.submit(generate(id, 1));
+    const { step, ended } = batch.plan();
+    expect(ended).toEqual([
+      { job: generate("a", 1), ending: { kind: "failed", error } },
+      { job: generate("b", 1), ending: { kind: "failed", error } },
+    ]);
+    expect(step).toMatchObject({ kind: "prefill", slot: 0, job: { id: "c" } });
+  });
+
+  it("refuses to plan over a step in flight, to complete another one, or to miss an outcome", () => {
+    const batch = scheduler();
+    batch.submit(generate("a", 1));
+    const first = chunk(batch);
+    expect(() => batch.plan()).toThrow(/has not been completed/);
+    complete(batch, first);
+    expect(() => batch.completePrefill(first, GO_ON)).toThrow(/not in flight/);
+    const step = decode(batch);
+    expect(() => batch.completeDecode(step, [])).toThrow(/no outcome for job a in slot 0/);
+    expect(endings(complete(batch, step, END))).toEqual(["a end"]);
+  });
+
+  it("counts what runs and waits", () => {
+    const batch = scheduler({ waiting: 3 });
+    batch.submit(generate("a", 2));
+    batch.submit(generate("b", 9));
+    batch.submit(generate("c", 1));
+    trace(batch, 3);
+    expect(batch.figures()).toEqual({
+      slots: 2,
+      running: 2,
+      prefilling: 1,
+      decoding: 1,
+      waiting: 1,
+      queueCapacity: 3,
+      positions: 3 + 4,
+    });
+    expect(batch.slots.map((state) => state.kind)).toEqual(["decoding", "prefilling"]);
+  });
+
+  it("refuses options that make no batch", () => {
+    expect(() => scheduler({ slots: 0 })).toThrow(/slots/);
+    expect(() => scheduler({ chunkTokens: 1.5 })).toThrow(/chunkTokens/);
+    expect(() => scheduler({ waiting: 0 })).toThrow(/queue capacity/);
+  });
+});
