@@ -9,4 +9,4 @@ export {
   type Submission,
 } from "./scheduler.ts";
 export type { SlotState } from "./slots.ts";
-export type { DecodeRow, DecodeStep, PrefillStep, RowOutcome, Step } from "./step.ts";
+export type { DecodeRow, DecodeStep, Phase, PrefillStep, RowOutcome, Step } from "./step.ts";

@@ -9,6 +9,11 @@ export interface Job {
   readonly kind: "generate" | "prefill";
   /** Tokens to prefill: 1 to the context. */
   readonly tokens: number;
+  /**
+   * Where the prompt ends: tokens from here on are prefilled as if they had been generated, in chunks of their own, so
+   * that a persona acts on them as it does on a reply (scores of continuations). 0 to `tokens`. @default tokens
+   */
+  readonly promptTokens?: number;
   /** When to give up, in the clock of {@link Scheduler.expire}. @default never */
   readonly deadline?: number;
 }

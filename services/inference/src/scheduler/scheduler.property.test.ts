@@ -20,7 +20,14 @@ interface TestJob extends Job {
 
 /** What may happen between two calls of the engine, or while a step is in flight. */
 type Event =
-  | { kind: "submit"; job: "generate" | "prefill"; tokens: number; weight: number; patience: number | undefined }
+  | {
+      kind: "submit";
+      job: "generate" | "prefill";
+      tokens: number;
+      prompt: number;
+      weight: number;
+      patience: number | undefined;
+    }
   | { kind: "cancel"; which: number }
   | { kind: "time"; passes: number };
 
@@ -54,6 +61,7 @@ const event: fc.Arbitrary<Event> = fc.oneof(
       kind: fc.constant("submit" as const),
       job: fc.constantFrom("generate" as const, "prefill" as const),
       tokens: fc.nat(),
+      prompt: fc.nat(),
       weight: fc.nat(3),
       patience: fc.option(fc.integer({ min: 1, max: 30 }), { nil: undefined }),
     }),
@@ -118,10 +126,12 @@ class Rig {
       this.cancelled.add(id);
       this.take(this.batch.cancel(id));
     } else {
+      const tokens = 1 + (event.tokens % this.shape.contextTokens);
       const job: TestJob = {
         id: `job${this.submitted.size}`,
         kind: event.job,
-        tokens: 1 + (event.tokens % this.shape.contextTokens),
+        tokens,
+        ...(event.prompt % 2 === 0 ? {} : { promptTokens: event.prompt % (tokens + 1) }),
         weight: event.weight,
         ...(event.patience === undefined ? {} : { deadline: this.now + event.patience }),
       };
@@ -188,8 +198,11 @@ class Rig {
     if (step.kind === "prefill") {
       expect(this.running.get(step.slot)).toBe(step.job);
       expect(step.start).toBe(this.filled(step.slot, step.job));
-      expect(step.start % this.shape.chunkTokens).toBe(0);
-      expect(step.end).toBe(Math.min(step.start + this.shape.chunkTokens, step.job.tokens));
+      const { tokens, promptTokens = tokens } = step.job;
+      const { chunkTokens } = this.shape;
+      const cuts = [promptTokens, tokens, Math.ceil((step.start + 1) / chunkTokens) * chunkTokens];
+      expect(step.end).toBe(Math.min(...cuts.filter((position) => position > step.start)));
+      expect(step.phase).toBe(step.start < promptTokens ? "prompt" : "generated");
       expect(step.isLast).toBe(step.end === step.job.tokens);
       this.cache[step.slot]?.fill(step.job.id, step.start, step.end);
       return;

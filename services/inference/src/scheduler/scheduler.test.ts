@@ -67,6 +67,19 @@ describe("Scheduler", () => {
     expect(trace(batch, 5)).toEqual(["a[0,4)", "a[4,8)", "a[8,9)!", "a@9", "a@10"]);
   });
 
+  it("splits a chunk where the prompt ends and the scored continuation begins, and returns to the fixed boundaries", () => {
+    const batch = scheduler();
+    batch.submit({ id: "s", kind: "prefill", tokens: 11, promptTokens: 6 });
+    const phases: string[] = [];
+    for (let step = batch.plan().step; step?.kind === "prefill"; step = batch.plan().step) {
+      phases.push(`${shown(step)} ${step.phase}`);
+      complete(batch, step);
+    }
+    expect(phases).toEqual(["s[0,4) prompt", "s[4,6) prompt", "s[6,8) generated", "s[8,11)! generated"]);
+    batch.submit({ id: "t", kind: "prefill", tokens: 4, promptTokens: 0 });
+    expect(chunk(batch)).toMatchObject({ start: 0, end: 4, phase: "generated", isLast: true });
+  });
+
   it("alternates chunks with decode steps, and gives waiting prompts turns", () => {
     const batch = scheduler({ slots: 3 });
     batch.submit(generate("a", 2));
@@ -179,6 +192,9 @@ describe("Scheduler", () => {
     const batch = scheduler();
     for (const tokens of [0, -1, 1.5, 17, Number.NaN]) {
       expect(() => batch.submit(generate("a", tokens))).toThrow(/a slot takes 1 to 16/);
+    }
+    for (const promptTokens of [-1, 3, 0.5]) {
+      expect(() => batch.submit({ ...generate("a", 2), promptTokens })).toThrow(/a prompt of/);
     }
     batch.submit(generate("a", 1));
     expect(() => batch.submit(generate("a", 1))).toThrow(/here already/);

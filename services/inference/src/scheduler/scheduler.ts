@@ -16,7 +16,10 @@ export interface SchedulerOptions<J extends Job> {
   readonly slots: number;
   /** Positions per slot: prompt and reply together. */
   readonly contextTokens: number;
-  /** Positions per prefill step. Chunk c is always positions c·size to (c+1)·size − 1, whatever else runs. */
+  /**
+   * Most positions per prefill step. Chunk c is always positions c·size to (c+1)·size − 1 of the slot, whatever else
+   * runs, so that a prompt's keys and values are computed the same way every time.
+   */
   readonly chunkTokens: number;
   readonly queue: AdmissionQueue<J>;
   /** Called within {@link Scheduler.plan}, between steps, when a slot is free. A throw refuses the job. @default admits */
@@ -90,6 +93,10 @@ export class Scheduler<J extends Job> {
     const { contextTokens } = this.#options;
     if (!Number.isSafeInteger(job.tokens) || job.tokens < 1 || job.tokens > contextTokens) {
       throw new RangeError(`job ${job.id}: ${job.tokens} tokens, a slot takes 1 to ${contextTokens}`);
+    }
+    const { promptTokens = job.tokens } = job;
+    if (!Number.isSafeInteger(promptTokens) || promptTokens < 0 || promptTokens > job.tokens) {
+      throw new RangeError(`job ${job.id}: a prompt of ${promptTokens} of its ${job.tokens} tokens`);
     }
     if (this.#queue.has(job.id) || this.#slots.slotOf(job.id) !== undefined) {
       throw new RangeError(`job ${job.id} is here already`);
@@ -239,8 +246,12 @@ export class Scheduler<J extends Job> {
     const state = this.#slots.state(slot);
     if (state.kind !== "prefilling") throw new Error(`slot ${slot} has its turn to prefill but is ${state.kind}`);
     const { job, next: start } = state;
-    const end = Math.min(start + this.#options.chunkTokens, job.tokens);
-    return { kind: "prefill", slot, job, start, end, isLast: end === job.tokens };
+    const { chunkTokens } = this.#options;
+    const { promptTokens = job.tokens } = job;
+    const phase = start < promptTokens ? "prompt" : "generated";
+    const boundary = (Math.floor(start / chunkTokens) + 1) * chunkTokens;
+    const end = Math.min(boundary, phase === "prompt" ? promptTokens : job.tokens);
+    return { kind: "prefill", slot, job, start, end, phase, isLast: end === job.tokens };
   }
 
   #rows(count: number): DecodeRow<J>[] {

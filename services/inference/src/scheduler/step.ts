@@ -1,14 +1,19 @@
 import type { FinishReason, Job } from "./job.ts";
 
+/** The two parts of a sequence that steering tells apart. */
+export type Phase = "prompt" | "generated";
+
 /** Positions `start` to `end` − 1 of one slot, through a view of that slot alone. */
 export interface PrefillStep<J extends Job> {
   readonly kind: "prefill";
   readonly slot: number;
   readonly job: J;
-  /** A multiple of the chunk size. */
+  /** A multiple of the chunk size, or where the phase changes. */
   readonly start: number;
-  /** Exclusive: the next multiple of the chunk size, or the end of the prompt. */
+  /** Exclusive: the next multiple of the chunk size, or the end of the phase. */
   readonly end: number;
+  /** Which part of the sequence the positions belong to; a chunk is never in both. */
+  readonly phase: Phase;
   /** After it a `generate` job has the hidden state of its first token, and a `prefill` job is over. */
   readonly isLast: boolean;
 }
