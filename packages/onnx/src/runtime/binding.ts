@@ -57,13 +57,11 @@ export class Binding implements Disposable {
     try {
       for (const { name, tensor } of inputs) api.BindInput(this.#ioBinding, name, tensor.value);
       for (const { name, tensor } of outputs) this.#bindOutput(name, tensor);
-      this.#runOptions = out((address) => api.CreateRunOptions(address));
+      this.#runOptions = createRunOptions();
     } catch (error) {
       api.ReleaseIoBinding(this.#ioBinding);
       throw error;
     }
-    // A run that fails says so by its error; the log would only say it twice.
-    api.RunOptionsSetRunLogSeverityLevel(this.#runOptions, LOG_SEVERITY.fatal);
 
     session.handle.retain();
     for (const tensor of this.#tensors) tensor.handle.retain();
@@ -145,6 +143,14 @@ export class Binding implements Disposable {
     if (tensor === null) api.BindOutputToDevice(this.#ioBinding, name, cpuMemory);
     else api.BindOutput(this.#ioBinding, name, tensor.value);
   }
+}
+
+function createRunOptions(): Pointer {
+  const { api } = environment();
+  const options = out((address) => api.CreateRunOptions(address));
+  // A run that fails says so by its error; the log would only say it twice.
+  api.RunOptionsSetRunLogSeverityLevel(options, LOG_SEVERITY.fatal);
+  return options;
 }
 
 function checkInputs(declared: readonly ValueInfo[], given: Readonly<Record<string, Tensor>>) {

@@ -1,5 +1,12 @@
 import { OnnxRuntimeError } from "./error.ts";
 
+let live = 0;
+
+/** Native resources that were made and not freed yet, for tests that look for leaks. */
+export function liveHandles(): number {
+  return live;
+}
+
 /**
  * The life of one native resource: open, then closed by its owner, then freed as soon as nobody uses it.
  *
@@ -20,6 +27,7 @@ export class Handle {
   constructor(what: string, free: () => void) {
     this.#what = what;
     this.#free = free;
+    live++;
   }
 
   get closed(): boolean {
@@ -55,6 +63,7 @@ export class Handle {
   #freeIfUnused(): void {
     if (this.#state !== "closing" || this.#users > 0) return;
     this.#state = "freed";
+    live--;
     this.#free();
   }
 }

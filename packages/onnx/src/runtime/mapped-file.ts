@@ -2,39 +2,14 @@ import { closeSync, fstatSync, openSync } from "node:fs";
 import koffi from "koffi";
 import { OnnxRuntimeError } from "./error.ts";
 import { Handle } from "./handle.ts";
-import { loadLibrary, type Pointer } from "./library.ts";
+import { libC } from "./lib-c.ts";
+import type { Pointer } from "./library.ts";
 
 /** Same values on Linux and macOS. */
 const PROT_READ = 1;
 const MAP_SHARED = 1;
 const MADV_DONTNEED = 4;
 const MAP_FAILED = 0xffffffffffffffffn;
-
-interface LibC {
-  mmap(address: null, length: number, protection: number, flags: number, fd: number, offset: number): Pointer;
-  munmap(address: Pointer, length: number): number;
-  madvise(address: Pointer, length: number, advice: number): number;
-}
-
-let loaded: LibC | undefined;
-
-function libC(): LibC {
-  if (process.platform === "win32") {
-    throw new OnnxRuntimeError(
-      "UNSUPPORTED_PLATFORM",
-      "weights files are mapped with mmap, which Windows does not have",
-    );
-  }
-  if (loaded === undefined) {
-    const self = loadLibrary(null);
-    loaded = {
-      mmap: self.func("mmap", "void *", ["void *", "size_t", "int", "int", "int", "int64_t"]),
-      munmap: self.func("munmap", "int", ["void *", "size_t"]),
-      madvise: self.func("madvise", "int", ["void *", "size_t", "int"]),
-    };
-  }
-  return loaded;
-}
 
 /**
  * A file mapped read-only. Its pages are the kernel's page cache: shared with every process that maps the same file,

@@ -23,6 +23,9 @@ export class SessionLoading {
   readonly #result = new BigUint64Array(new ArrayBuffer(8));
 
   constructor(source: ModelSource, options: SessionOptions) {
+    if (typeof source === "string" && source.includes("\0")) {
+      throw new OnnxRuntimeError("INVALID_ARGUMENT", "the model's path contains a NUL character");
+    }
     if (source.length === 0) throw new OnnxRuntimeError("INVALID_ARGUMENT", "the model is empty");
     this.name = typeof source === "string" ? source : "a model in memory";
     this.#source = source;

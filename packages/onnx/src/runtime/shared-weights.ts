@@ -4,6 +4,7 @@ import { elementTypeInfo } from "./element-type.ts";
 import { environment, out } from "./environment.ts";
 import { OnnxRuntimeError } from "./error.ts";
 import { Handle } from "./handle.ts";
+import { libC } from "./lib-c.ts";
 import type { Pointer } from "./library.ts";
 import { MappedFile } from "./mapped-file.ts";
 import { byteLength, describe, nativeShape } from "./tensor.ts";
@@ -93,12 +94,15 @@ export class SharedWeights implements Disposable {
   }
 
   /**
-   * Give up the resident pages of the file, after the sessions were built: what was prepacked is not read again, what is
-   * read as it is (embeddings) comes back from the page cache at its next use.
+   * Give memory back after the sessions were built. Pages of the file leave this process: what was prepacked is not read
+   * again, what is read as it is (embeddings) comes back from the page cache at its next use. So does what the heap kept:
+   * a session first prepacks each weight, then finds that the container has it (measured: 180 MB for 96 MB of weights in
+   * five sessions).
    */
   adviseUnneeded(): void {
     this.handle.check();
     this.#file.adviseUnneeded();
+    libC().mallocTrim?.(0);
   }
 
   close(): void {

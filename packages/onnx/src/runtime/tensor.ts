@@ -114,8 +114,13 @@ export interface TensorSpec {
   readonly shape: readonly number[];
 }
 
+/** @throws OnnxRuntimeError INVALID_ARGUMENT for what is no shape, or no size */
 export function byteLength({ type, shape }: TensorSpec): number {
-  return elementCount(shape) * elementTypeInfo(type).array.BYTES_PER_ELEMENT;
+  const bytes = elementCount(shape) * elementTypeInfo(type).array.BYTES_PER_ELEMENT;
+  if (!Number.isSafeInteger(bytes)) {
+    throw new OnnxRuntimeError("INVALID_ARGUMENT", `${describe({ type, shape })} is too large`);
+  }
+  return bytes;
 }
 
 /** E.g. `float32[2, 64]`. */
