@@ -1,1 +1,32 @@
-export {};
+export {
+  CheckpointError,
+  type CheckpointReason,
+  ModelError,
+  ModelPackageError,
+  type ModelPackageReason,
+  TokenizerError,
+  type TokenizerReason,
+} from "./errors.ts";
+export {
+  BODY,
+  type DecoderSpec,
+  type GraphRole,
+  HEAD,
+  STEERING,
+  TOP_CANDIDATES,
+  WEIGHT,
+} from "./graph/index.ts";
+export { type ImportOptions, type ImportProgress, type ImportResult, importCheckpoint } from "./import-checkpoint.ts";
+export { type LoadPackageOptions, loadPackage, type ModelPackage, readManifest } from "./package/load-package.ts";
+export type { ModelManifest } from "./package/manifest.ts";
+export {
+  CHAT_ROLES,
+  type ChatMessage,
+  type ChatRole,
+  ChatTemplate,
+  type RenderedChat,
+  type RenderOptions,
+} from "./tokenizer/chat-template.ts";
+export { loadTokenizer, type ModelText } from "./tokenizer/load-tokenizer.ts";
+export { type DecodeOptions, StreamingDecoder } from "./tokenizer/streaming-decoder.ts";
+export { type EncodeOptions, MAX_TEXT_CHARACTERS, Tokenizer } from "./tokenizer/tokenizer.ts";

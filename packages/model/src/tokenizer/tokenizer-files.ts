@@ -1,0 +1,94 @@
+import { z } from "zod";
+import { parseStrictJson } from "../checkpoint/strict-json.ts";
+import { TokenizerError } from "../errors.ts";
+
+/** The parts of tokenizer.json that this package reads itself; the rest is for the tokenizer library. */
+const tokenizerSchema = z.looseObject({
+  added_tokens: z
+    .array(
+      z.looseObject({
+        id: z.int().min(0).max(4_194_304),
+        content: z.string().min(1).max(1024),
+        special: z.boolean().default(false),
+        normalized: z.boolean().default(false),
+      }),
+    )
+    .default([]),
+  normalizer: z.unknown(),
+  decoder: z.unknown(),
+  model: z.looseObject({}),
+});
+
+/** A token written out, or as the object that older tools save. */
+const tokenText = z.union([z.string(), z.looseObject({ content: z.string() }).transform(({ content }) => content)]);
+
+const NAMED_TOKENS = ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
+const templateSchema = z.union([z.string(), z.array(z.looseObject({ name: z.string(), template: z.string() }))]);
+
+export interface TokenizerFiles {
+  readonly tokenizer: z.infer<typeof tokenizerSchema>;
+  readonly config: Record<string, unknown>;
+  /** `bos_token`, `eos_token`, … → their text, those that are set. */
+  readonly namedTokens: Readonly<Record<string, string>>;
+  /** Further tokens that the config calls special. */
+  readonly additionalTokens: readonly string[];
+}
+
+/**
+ * @throws TokenizerError TOKENIZER_INVALID naming the file and field
+ */
+export function parseTokenizerFiles(tokenizerJson: string, configJson: string): TokenizerFiles {
+  const tokenizer = tokenizerSchema.safeParse(parse("tokenizer.json", tokenizerJson));
+  if (!tokenizer.success) {
+    const issue = tokenizer.error.issues[0];
+    throw invalid("tokenizer.json", `field "${issue?.path.join(".")}": ${issue?.message}`);
+  }
+  const config = parseTokenizerConfig(configJson);
+  const namedTokens: Record<string, string> = {};
+  for (const name of NAMED_TOKENS) {
+    const token = tokenText.nullish().safeParse(config[name]);
+    if (!token.success) throw invalid("tokenizer_config.json", `field "${name}" is not a token`);
+    if (token.data != null) namedTokens[name] = token.data;
+  }
+  const additional = ["additional_special_tokens", "extra_special_tokens"].flatMap((field) => {
+    const value = config[field];
+    const list = Array.isArray(value) ? value : typeof value === "object" && value !== null ? Object.values(value) : [];
+    const tokens = z.array(tokenText).safeParse(list);
+    if (!tokens.success) throw invalid("tokenizer_config.json", `field "${field}" is not a list of tokens`);
+    return tokens.data;
+  });
+  return { tokenizer: tokenizer.data, config, namedTokens, additionalTokens: additional };
+}
+
+/** @throws TokenizerError TOKENIZER_INVALID */
+export function parseTokenizerConfig(configJson: string): Record<string, unknown> {
+  const config = parse("tokenizer_config.json", configJson);
+  if (typeof config !== "object" || config === null || Array.isArray(config)) {
+    throw invalid("tokenizer_config.json", "is not a JSON object");
+  }
+  return config as Record<string, unknown>;
+}
+
+/**
+ * The chat template in tokenizer_config.json: one text, or several by name of which `default` is meant.
+ *
+ * @throws TokenizerError TOKENIZER_INVALID
+ */
+export function chatTemplateOf(config: Record<string, unknown>): string | undefined {
+  const template = templateSchema.nullish().safeParse(config["chat_template"]);
+  if (!template.success) throw invalid("tokenizer_config.json", `field "chat_template" is not a template`);
+  if (!Array.isArray(template.data)) return template.data ?? undefined;
+  return template.data.find(({ name }) => name === "default")?.template;
+}
+
+function parse(file: string, text: string): unknown {
+  try {
+    return parseStrictJson(text);
+  } catch (error) {
+    throw invalid(file, `is not valid JSON: ${(error as Error).message}`, error);
+  }
+}
+
+function invalid(file: string, what: string, cause?: unknown): TokenizerError {
+  return new TokenizerError("TOKENIZER_INVALID", `"${file}" ${what}`, { cause });
+}
