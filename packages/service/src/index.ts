@@ -1,1 +1,22 @@
-export {};
+/** What every service of the mesh needs exactly once, and the client side of the same contract. */
+export * from "./auth/caller.ts";
+export * from "./auth/dev-keys.ts";
+export * from "./auth/jwks-file.ts";
+export * from "./auth/permissions.ts";
+export * from "./auth/token-verifier.ts";
+export * from "./config/describe.ts";
+export * from "./config/load.ts";
+export * from "./config/option.ts";
+export * from "./config/service-options.ts";
+export * from "./errors/client-error.ts";
+export * from "./errors/error-mapper.ts";
+export * from "./errors/reasons.ts";
+export * from "./errors/service-error.ts";
+export * from "./errors/status.ts";
+export * from "./grpc/client.ts";
+export * from "./grpc/implementation.ts";
+export * from "./grpc/limits.ts";
+export * from "./grpc/request-id.ts";
+export * from "./log.ts";
+export * from "./server/run-service.ts";
+export * from "./server/server.ts";

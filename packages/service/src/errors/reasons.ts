@@ -1,0 +1,240 @@
+import { status } from "@grpc/grpc-js";
+
+/**
+ * Every reason for which a service of the mesh refuses or fails. Reasons are part of the public contract: clients
+ * switch on them, so one is never renamed or given another code. `docs/errors.md` is this table.
+ */
+export const REASONS = {
+  TOKEN_MISSING: {
+    code: status.UNAUTHENTICATED,
+    meaning: "The call carries no bearer token.",
+    remedy: "Send the metadata `authorization: Bearer TOKEN`.",
+    retry: "never",
+  },
+  TOKEN_EXPIRED: {
+    code: status.UNAUTHENTICATED,
+    meaning: "The token's `exp` has passed.",
+    remedy: "Get a fresh token and call again.",
+    retry: "never",
+  },
+  TOKEN_INVALID: {
+    code: status.UNAUTHENTICATED,
+    meaning: "The token is malformed, not signed by a trusted key, or made for another issuer or audience.",
+    remedy: "Get a token from the issuer that this service trusts.",
+    retry: "never",
+  },
+  PERMISSION_DENIED: {
+    code: status.PERMISSION_DENIED,
+    meaning: "None of the caller's roles may do this.",
+    remedy: "Ask an admin of the tenant for a role that the method accepts.",
+    retry: "never",
+  },
+  INVALID_ARGUMENT: {
+    code: status.INVALID_ARGUMENT,
+    meaning: "Fields of the request are outside what the method accepts; the field violations name them.",
+    remedy: "Correct the named fields.",
+    retry: "never",
+  },
+  MESSAGE_MALFORMED: {
+    code: status.INVALID_ARGUMENT,
+    meaning: "The bytes of the request are not the protobuf message that the method takes.",
+    remedy: "Build the client from the published protos.",
+    retry: "never",
+  },
+  MESSAGE_TOO_LARGE: {
+    code: status.RESOURCE_EXHAUSTED,
+    meaning: "A message is larger than the server or the client accepts.",
+    remedy: "Send less in one call; the limit is in the message.",
+    retry: "never",
+  },
+  UNIMPLEMENTED: {
+    code: status.UNIMPLEMENTED,
+    meaning: "The server has no such method, or does not support what the call asks for.",
+    remedy: "Compare the versions of client and server.",
+    retry: "never",
+  },
+  UNKNOWN_SERVICE: {
+    code: status.NOT_FOUND,
+    meaning: "A health check names a service that this server does not have.",
+    remedy: "Use the full name of a service, or the empty name for the whole server.",
+    retry: "never",
+  },
+  PERSONA_NOT_FOUND: {
+    code: status.NOT_FOUND,
+    meaning: "The caller's tenant has no such persona. A persona of another tenant gives the same answer.",
+    remedy: "List the personas that the worker has loaded for the tenant.",
+    retry: "never",
+  },
+  PROMPT_EMPTY: {
+    code: status.INVALID_ARGUMENT,
+    meaning: "The prompt has no tokens.",
+    remedy: "Send text, chat messages or token ids.",
+    retry: "never",
+  },
+  PROMPT_TOO_LONG: {
+    code: status.INVALID_ARGUMENT,
+    meaning: "The prompt leaves no room for a reply in the model's context.",
+    remedy: "Shorten the prompt; the context size is in the message.",
+    retry: "never",
+  },
+  TOKEN_ID_OUT_OF_RANGE: {
+    code: status.INVALID_ARGUMENT,
+    meaning: "A token id is not in the model's vocabulary.",
+    remedy: "Tokenize with the tokenizer of the served model.",
+    retry: "never",
+  },
+  ALPHA_OVER_CAP: {
+    code: status.INVALID_ARGUMENT,
+    meaning: "An alpha is over the cap of the deployment context.",
+    remedy: "Lower it, or have an approver change the tenant's deployment context.",
+    retry: "never",
+  },
+  VECTOR_NOT_FINITE: {
+    code: status.INVALID_ARGUMENT,
+    meaning: "A vector contains NaN or infinity.",
+    remedy: "Extract the vector again; do not patch the values.",
+    retry: "never",
+  },
+  VECTOR_WIDTH_MISMATCH: {
+    code: status.INVALID_ARGUMENT,
+    meaning: "A vector does not have as many values as the model's residual stream.",
+    remedy: "Use a vector that was extracted from the served model.",
+    retry: "never",
+  },
+  VECTOR_FORMAT: {
+    code: status.INVALID_ARGUMENT,
+    meaning: "A vector's data type, shape and bytes do not fit together, or its length is not usable.",
+    remedy: "Send row-major little-endian values with their shape.",
+    retry: "never",
+  },
+  LAYER_OUT_OF_RANGE: {
+    code: status.INVALID_ARGUMENT,
+    meaning: "A layer is not one of the model's blocks, or is named twice.",
+    remedy: "Layers count from 0; GetModel says how many there are.",
+    retry: "never",
+  },
+  DOSE_OVER_BUDGET: {
+    code: status.INVALID_ARGUMENT,
+    meaning: "The composed persona is over its dose budget at a layer or in sum, and its policy is to refuse.",
+    remedy: "Lower the alphas, or choose the policy SCALE or ORTHOGONALIZE.",
+    retry: "never",
+  },
+  MODEL_MISMATCH: {
+    code: status.FAILED_PRECONDITION,
+    meaning: "A vector was made on another model than the one served.",
+    remedy: "Extract the vector on this model, or call a worker that serves the other one.",
+    retry: "never",
+  },
+  STEERING_OVERFLOW: {
+    code: status.FAILED_PRECONDITION,
+    meaning: "The steered residual of this request left the range of finite numbers; the request was ended.",
+    remedy: "Lower alpha or steer fewer layers; both are in the metadata.",
+    retry: "never",
+  },
+  TABLE_FULL: {
+    code: status.RESOURCE_EXHAUSTED,
+    meaning: "Running requests hold every row of the steering table.",
+    remedy: "Retry after the delay, or give the worker a larger table.",
+    retry: "after-delay",
+  },
+  QUEUE_FULL: {
+    code: status.RESOURCE_EXHAUSTED,
+    meaning: "The tenant already has as many requests waiting as the worker accepts.",
+    remedy: "Retry after the delay.",
+    retry: "after-delay",
+  },
+  SERVER_BUSY: {
+    code: status.RESOURCE_EXHAUSTED,
+    meaning: "The server handles as many calls as it may at once.",
+    remedy: "Retry after the delay.",
+    retry: "after-delay",
+  },
+  NOT_READY: {
+    code: status.UNAVAILABLE,
+    meaning: "The service is still starting.",
+    remedy: "Retry after the delay.",
+    retry: "after-delay",
+  },
+  DRAINING: {
+    code: status.UNAVAILABLE,
+    meaning: "The server is shutting down: it takes no new calls and ends those that outlast the drain time.",
+    remedy: "Retry after the delay; another server answers.",
+    retry: "after-delay",
+  },
+  UNAVAILABLE: {
+    code: status.UNAVAILABLE,
+    meaning: "No server answered, or the connection broke.",
+    remedy: "Check address and TLS settings; retry with backoff.",
+    retry: "after-delay",
+  },
+  DEADLINE_EXCEEDED: {
+    code: status.DEADLINE_EXCEEDED,
+    meaning: "The call's deadline, or the longest time that the server gives a call, has passed.",
+    remedy: "Ask for less, or allow more time.",
+    retry: "never",
+  },
+  CANCELLED: {
+    code: status.CANCELLED,
+    meaning: "The client cancelled the call or went away.",
+    remedy: "None needed.",
+    retry: "never",
+  },
+  STEP_FAILED: {
+    code: status.INTERNAL,
+    meaning: "The runtime failed while it computed a step; the requests in that step were ended.",
+    remedy: "Retry once; if it persists, report the request id.",
+    retry: "never",
+  },
+  INTERNAL: {
+    code: status.INTERNAL,
+    meaning: "A defect of the server. Nothing of the cause is told; the server's log has it under the request id.",
+    remedy: "Report the request id.",
+    retry: "never",
+  },
+  MODEL_PACKAGE_CORRUPT: {
+    code: status.DATA_LOSS,
+    meaning: "The model package's files do not match its manifest. The worker does not start.",
+    remedy: "Import the checkpoint again.",
+    retry: "never",
+    exitCode: 4,
+  },
+  PORT_IN_USE: {
+    code: status.UNAVAILABLE,
+    meaning: "Another process listens on a port that the service was told to use. The service does not start.",
+    remedy: "Stop the other process or choose another port.",
+    retry: "never",
+    exitCode: 3,
+  },
+  CONFIG_INVALID: {
+    code: status.FAILED_PRECONDITION,
+    meaning: "The configuration is refused. The service does not start.",
+    remedy: "The message names the option and where its value came from; `--help` lists all options.",
+    retry: "never",
+    exitCode: 2,
+  },
+} as const satisfies Record<string, ReasonEntry>;
+
+/** A stable reason: the key by which clients tell failures apart. */
+export type Reason = keyof typeof REASONS;
+
+export interface ReasonEntry {
+  /** The gRPC code that carries this reason, always the same one. */
+  readonly code: status;
+  /** What happened, in one line. */
+  readonly meaning: string;
+  /** What the caller can do, in one line. */
+  readonly remedy: string;
+  /** Whether the same call can succeed later without any change. */
+  readonly retry: "never" | "after-delay";
+  /** How the process ends when it cannot start for this reason; 1 where unset. */
+  readonly exitCode?: number;
+}
+
+export function isReason(name: unknown): name is Reason {
+  return typeof name === "string" && Object.hasOwn(REASONS, name);
+}
+
+/** The table's row of a reason, with the optional columns. */
+export function reasonEntry(reason: Reason): ReasonEntry {
+  return REASONS[reason];
+}

@@ -1,0 +1,192 @@
+import {
+  create,
+  type DescMessage,
+  type DescMethod,
+  type DescService,
+  fromBinary,
+  type MessageInitShape,
+  type MessageShape,
+  toBinary,
+} from "@bufbuild/protobuf";
+import { type ChannelCredentials, Client as GrpcClient, Metadata, status } from "@grpc/grpc-js";
+import { methodPath } from "../auth/permissions.ts";
+import { ClientError } from "../errors/client-error.ts";
+import { REQUEST_ID_KEY } from "../errors/status.ts";
+import { KEEPALIVE_TIME_MS, KEEPALIVE_TIMEOUT_MS, MAX_MESSAGE_BYTES } from "./limits.ts";
+
+/**
+ * A service's methods as functions: unary ones give a promise, server streams an async iterable. All failures are
+ * {@link ClientError}s.
+ */
+export type Client<Service extends DescService> = {
+  readonly [Name in keyof Service["method"]]: ClientMethod<Service["method"][Name]>;
+} & Disposable & {
+    /** Close the connection; calls that still run end with CANCELLED or UNAVAILABLE. */
+    close(): void;
+  };
+
+/**
+ * A stream's call starts when its iteration starts, once per iteration. Leaving the loop cancels the call at the
+ * server; a reader that is slow makes the server wait.
+ */
+export type ClientMethod<Method> = Method extends {
+  methodKind: infer Kind;
+  input: infer Input extends DescMessage;
+  output: infer Output extends DescMessage;
+}
+  ? Kind extends "unary"
+    ? (request: MessageInitShape<Input>, options?: CallOptions) => Promise<MessageShape<Output>>
+    : Kind extends "server_streaming"
+      ? (request: MessageInitShape<Input>, options?: CallOptions) => AsyncIterable<MessageShape<Output>>
+      : never
+  : never;
+
+export interface ClientOptions {
+  /** Bearer token of every call, or where to get it for each call. */
+  readonly token?: string | (() => string | Promise<string>);
+  /**
+   * Send the token without TLS to another machine, where everyone on the way can read it.
+   * @default false
+   */
+  readonly allowInsecureToken?: boolean;
+  /** Deadline of calls that set none, in milliseconds. @default {@link UNARY_TIMEOUT_MS} for unary calls, none for streams */
+  readonly timeoutMs?: number;
+  /** Name that the server's certificate must have, where it differs from the address. */
+  readonly serverName?: string;
+}
+
+export interface CallOptions {
+  /** Cancels the call. */
+  readonly signal?: AbortSignal;
+  /** Deadline, in milliseconds from now. */
+  readonly timeoutMs?: number;
+  /** Id under which the server logs the call; the server makes one where unset. At most 64 of `A-Z a-z 0-9 . _ : -`. */
+  readonly requestId?: string;
+}
+
+/** A unary call without a deadline of its own fails after this rather than hang. */
+export const UNARY_TIMEOUT_MS = 60_000;
+
+/**
+ * @param address - `host:port`, or any target that gRPC resolves, such as `dns:///workers:7070`
+ * @throws ClientError when a token would travel unprotected
+ */
+export function createClient<Service extends DescService>(
+  service: Service,
+  address: string,
+  credentials: ChannelCredentials,
+  options: ClientOptions = {},
+): Client<Service> {
+  if (options.token !== undefined && !credentials._isSecure() && !options.allowInsecureToken && !isLoopback(address)) {
+    throw new ClientError(status.FAILED_PRECONDITION, "CONFIG_INVALID", `a token to ${address} needs TLS`);
+  }
+  const grpcClient = new GrpcClient(address, credentials, {
+    "grpc.max_receive_message_length": MAX_MESSAGE_BYTES,
+    "grpc.max_send_message_length": MAX_MESSAGE_BYTES,
+    "grpc.keepalive_time_ms": KEEPALIVE_TIME_MS,
+    "grpc.keepalive_timeout_ms": KEEPALIVE_TIMEOUT_MS,
+    // Pings without calls look like abuse to some servers; an idle connection needs none.
+    "grpc.keepalive_permit_without_calls": 0,
+    ...(options.serverName === undefined
+      ? {}
+      : { "grpc.ssl_target_name_override": options.serverName, "grpc.default_authority": options.serverName }),
+  });
+  const methods = service.methods.map((method) => [
+    method.localName,
+    method.methodKind === "unary" ? unary(grpcClient, method, options) : stream(grpcClient, method, options),
+  ]);
+  const close = () => grpcClient.close();
+  return Object.assign(Object.fromEntries(methods), { close, [Symbol.dispose]: close }) as Client<Service>;
+}
+
+function unary(client: GrpcClient, method: DescMethod, options: ClientOptions) {
+  return async (request: MessageInitShape<DescMessage>, callOptions: CallOptions = {}) => {
+    const metadata = await callMetadata(options, callOptions);
+    const { signal } = callOptions;
+    throwIfAborted(signal);
+    let stopListening = () => {};
+    try {
+      return await new Promise((resolve, reject) => {
+        const call = client.makeUnaryRequest(
+          methodPath(method),
+          encoder(method.input),
+          decoder(method.output),
+          request,
+          metadata,
+          deadline(callOptions.timeoutMs ?? options.timeoutMs ?? UNARY_TIMEOUT_MS),
+          (error, response) => (error === null ? resolve(response) : reject(error)),
+        );
+        stopListening = onAbort(signal, () => call.cancel());
+      });
+    } catch (error) {
+      throw ClientError.from(error);
+    } finally {
+      stopListening();
+    }
+  };
+}
+
+function stream(client: GrpcClient, method: DescMethod, options: ClientOptions) {
+  return (request: MessageInitShape<DescMessage>, callOptions: CallOptions = {}) => ({
+    async *[Symbol.asyncIterator]() {
+      const metadata = await callMetadata(options, callOptions);
+      throwIfAborted(callOptions.signal);
+      const call = client.makeServerStreamRequest(
+        methodPath(method),
+        encoder(method.input),
+        decoder(method.output),
+        request,
+        metadata,
+        deadline(callOptions.timeoutMs ?? options.timeoutMs),
+      );
+      // The status of a call that we cancelled arrives after the loop below stopped listening for it.
+      call.on("error", () => {});
+      const stopListening = onAbort(callOptions.signal, () => call.cancel());
+      try {
+        yield* call;
+      } catch (error) {
+        throw ClientError.from(error);
+      } finally {
+        stopListening();
+        call.cancel();
+      }
+    },
+  });
+}
+
+function encoder<Desc extends DescMessage>(schema: Desc): (message: MessageInitShape<Desc>) => Buffer {
+  return (message) => {
+    const bytes = toBinary(schema, create(schema, message) as MessageShape<Desc>);
+    return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  };
+}
+
+function decoder<Desc extends DescMessage>(schema: Desc): (bytes: Buffer) => MessageShape<Desc> {
+  return (bytes) => fromBinary(schema, bytes);
+}
+
+async function callMetadata({ token }: ClientOptions, { requestId }: CallOptions): Promise<Metadata> {
+  const metadata = new Metadata();
+  if (token !== undefined) metadata.set("authorization", `Bearer ${typeof token === "string" ? token : await token()}`);
+  if (requestId !== undefined) metadata.set(REQUEST_ID_KEY, requestId);
+  return metadata;
+}
+
+function deadline(timeoutMs: number | undefined): { deadline?: number } {
+  return timeoutMs === undefined ? {} : { deadline: Date.now() + timeoutMs };
+}
+
+function throwIfAborted(signal: AbortSignal | undefined): void {
+  if (!signal?.aborted) return;
+  throw new ClientError(status.CANCELLED, "CANCELLED", "cancelled before the call", { cause: signal.reason });
+}
+
+function onAbort(signal: AbortSignal | undefined, listener: () => void): () => void {
+  signal?.addEventListener("abort", listener, { once: true });
+  return () => signal?.removeEventListener("abort", listener);
+}
+
+/** The token stays on this machine. */
+function isLoopback(address: string): boolean {
+  return /^(dns:\/\/\/)?(localhost|127(\.\d+){3}|\[::1\])(:\d+)?$|^unix:/.test(address);
+}

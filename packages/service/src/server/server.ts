@@ -1,0 +1,236 @@
+import { readFile } from "node:fs/promises";
+import type { DescService } from "@bufbuild/protobuf";
+import { Server, ServerCredentials } from "@grpc/grpc-js";
+import { ensureDevKeys } from "../auth/dev-keys.ts";
+import { openJwksFile } from "../auth/jwks-file.ts";
+import { type Access, declaredAccess } from "../auth/permissions.ts";
+import { createTokenVerifier } from "../auth/token-verifier.ts";
+import { checkServiceConfig, type ServiceValues } from "../config/service-options.ts";
+import type { ErrorMapper } from "../errors/error-mapper.ts";
+import { ServiceError } from "../errors/service-error.ts";
+import { CallGuard } from "../grpc/call-guard.ts";
+import { serverDefinition, serverHandlers } from "../grpc/handlers.ts";
+import { createHealth } from "../grpc/health.ts";
+import type { ServiceImplementation } from "../grpc/implementation.ts";
+import {
+  HANDLER_GRACE_MS,
+  KEEPALIVE_TIME_MS,
+  KEEPALIVE_TIMEOUT_MS,
+  MAX_CONNECTION_IDLE_MS,
+  MAX_MESSAGE_BYTES,
+  MAX_STREAMS_PER_CONNECTION,
+} from "../grpc/limits.ts";
+import { addReflection, REFLECTION_ACCESS } from "../grpc/reflection.ts";
+import type { Logger } from "../log.ts";
+import { startManagement } from "./management.ts";
+import { portError } from "./port-error.ts";
+
+export interface ServerOptions {
+  readonly services: readonly BoundService[];
+  readonly config: ServiceValues;
+  readonly log: Logger;
+  /** How errors of other packages become reasons; tried in order. */
+  readonly errorMappers?: readonly ErrorMapper[];
+  /**
+   * Calls are refused with NOT_READY until this resolves; the ports are open from the start. Its failure is the
+   * caller's to handle. @default ready at once
+   */
+  readonly ready?: Promise<unknown>;
+}
+
+/** A service with its implementation; made by {@link bindService}, which checks that they fit. */
+export interface BoundService {
+  readonly service: DescService;
+  readonly implementation: ServiceImplementation<DescService>;
+}
+
+export function bindService<Service extends DescService>(
+  service: Service,
+  implementation: ServiceImplementation<Service>,
+): BoundService {
+  return { service, implementation: implementation as unknown as ServiceImplementation<DescService> };
+}
+
+export interface RunningServer {
+  /** As a client on this machine dials it. */
+  readonly address: string;
+  readonly port: number;
+  readonly managementPort: number;
+  /** Calls whose handlers run now. */
+  readonly runningCalls: number;
+  /**
+   * Shut down: not ready, NOT_SERVING, new calls refused with DRAINING; running calls get `drainSeconds`, then end with
+   * DRAINING. Every further call gives the same promise.
+   */
+  close(): Promise<void>;
+  /** End everything now. */
+  kill(): Promise<void>;
+}
+
+/** `starting` until ready, then `serving`; `draining` refuses calls while running ones end; `closed` has no ports. */
+type Phase = "starting" | "serving" | "draining" | "closed";
+
+/**
+ * Start a gRPC server with everything that each service has: authentication and permissions, deadlines, errors with
+ * reasons, a log line per call, health, reflection, a management port, drain.
+ *
+ * @throws ServiceError CONFIG_INVALID, PORT_IN_USE
+ */
+export async function startServer(options: ServerOptions): Promise<RunningServer> {
+  const { config, log, services } = options;
+  checkServiceConfig(config);
+  let phase: Phase = "starting";
+
+  const jwksFile = config.authJwksFile ?? (await ensureDevKeys(config.dataDir)).jwksFile;
+  const keys = await openJwksFile(jwksFile, log);
+  const health = createHealth(services.map(({ service }) => service.typeName));
+  const hasReflection = config.reflection ?? config.environment === "development";
+  const guard = new CallGuard({
+    access: new Map<string, Access>([
+      ...services.flatMap(({ service }) => [...declaredAccess(service)]),
+      ...health.access,
+      ...(hasReflection ? REFLECTION_ACCESS : []),
+    ]),
+    verifyToken: createTokenVerifier(keys, { issuer: config.authIssuer, audience: config.authAudience }),
+    log,
+    mappers: options.errorMappers ?? [],
+    deadlines: {
+      unaryDefaultMs: config.unaryDefaultSeconds * 1000,
+      unaryMaxMs: config.unaryMaxSeconds * 1000,
+      streamDefaultMs: config.streamDefaultSeconds * 1000,
+      streamMaxMs: config.streamMaxSeconds * 1000,
+    },
+    maxCalls: config.maxCalls,
+    closed: () =>
+      phase === "serving"
+        ? undefined
+        : phase === "starting"
+          ? new ServiceError("NOT_READY", "the service is starting")
+          : draining(),
+  });
+
+  const server = new Server({
+    interceptors: [guard.interceptor],
+    "grpc.max_receive_message_length": MAX_MESSAGE_BYTES,
+    "grpc.max_send_message_length": MAX_MESSAGE_BYTES,
+    "grpc.max_concurrent_streams": MAX_STREAMS_PER_CONNECTION,
+    "grpc.max_connection_idle_ms": MAX_CONNECTION_IDLE_MS,
+    "grpc.keepalive_time_ms": KEEPALIVE_TIME_MS,
+    "grpc.keepalive_timeout_ms": KEEPALIVE_TIMEOUT_MS,
+    // Nothing reads channelz, and it costs bookkeeping per call.
+    "grpc.enable_channelz": 0,
+  });
+  for (const { service, implementation } of services) {
+    server.addService(serverDefinition(service), serverHandlers(service, implementation, guard));
+  }
+  health.addTo(server);
+  if (hasReflection)
+    addReflection(
+      server,
+      services.map(({ service }) => service),
+    );
+
+  const port = await bind(server, config);
+  const management = await startManagement(config.managementHost, config.managementPort, {
+    ready: () => phase === "serving",
+    describe: () => (phase === "serving" ? "ready" : phase),
+  }).catch((error: unknown) => {
+    server.forceShutdown();
+    throw error;
+  });
+
+  const serve = () => {
+    if (phase !== "starting") return;
+    phase = "serving";
+    health.set(true);
+    log.info({ port, managementPort: management.port }, "serving");
+  };
+  if (options.ready === undefined) serve();
+  else options.ready.then(serve, () => {});
+
+  const kill = async () => {
+    phase = "closed";
+    server.forceShutdown();
+    await management.close();
+  };
+  const drain = async () => {
+    phase = "draining";
+    health.set(false);
+    log.info({ runningCalls: guard.runningCalls, drainSeconds: config.drainSeconds }, "draining");
+    await within(config.drainSeconds * 1000, guard.idle());
+    if (guard.runningCalls > 0) log.warn({ runningCalls: guard.runningCalls }, "drain time is up; ending calls");
+    guard.endAll(draining());
+    await within(HANDLER_GRACE_MS, guard.idle());
+    if (guard.runningCalls > 0) log.error({ runningCalls: guard.runningCalls }, "handlers ignore their signal");
+    // Lets the last statuses out; a client that reads none of them must not hold up the exit.
+    await within(HANDLER_GRACE_MS, new Promise<void>((resolve) => server.tryShutdown(() => resolve())));
+    await kill();
+    log.info("closed");
+  };
+  let closing: Promise<void> | undefined;
+
+  return {
+    address: `${dialable(config.grpcHost)}:${port}`,
+    port,
+    managementPort: management.port,
+    get runningCalls() {
+      return guard.runningCalls;
+    },
+    close: () => {
+      closing ??= drain();
+      return closing;
+    },
+    kill,
+  };
+}
+
+function draining(): ServiceError {
+  return new ServiceError("DRAINING", "the server is shutting down");
+}
+
+async function bind(server: Server, config: ServiceValues): Promise<number> {
+  const credentials = await serverCredentials(config);
+  const host = config.grpcHost.includes(":") ? `[${config.grpcHost}]` : config.grpcHost;
+  return new Promise((resolve, reject) => {
+    server.bindAsync(`${host}:${config.grpcPort}`, credentials, (error, port) => {
+      if (error === null) resolve(port);
+      else reject(portError(error, "grpcPort", config.grpcHost, config.grpcPort));
+    });
+  });
+}
+
+async function serverCredentials(config: ServiceValues): Promise<ServerCredentials> {
+  const { tlsCertFile, tlsKeyFile, tlsClientCaFile } = config;
+  if (tlsCertFile === undefined || tlsKeyFile === undefined) return ServerCredentials.createInsecure();
+  const [certificates, key, clientCa] = await Promise.all([
+    readPem("tlsCertFile", tlsCertFile),
+    readPem("tlsKeyFile", tlsKeyFile),
+    tlsClientCaFile === undefined ? null : readPem("tlsClientCaFile", tlsClientCaFile),
+  ]);
+  return ServerCredentials.createSsl(clientCa, [{ private_key: key, cert_chain: certificates }], clientCa !== null);
+}
+
+async function readPem(optionName: string, path: string): Promise<Buffer> {
+  try {
+    return await readFile(path);
+  } catch (error) {
+    throw new ServiceError("CONFIG_INVALID", `${optionName}: ${(error as Error).message}`, { cause: error });
+  }
+}
+
+/** A wildcard address is reached through this machine's own. */
+function dialable(host: string): string {
+  if (host === "0.0.0.0") return "127.0.0.1";
+  if (host === "::") return "[::1]";
+  return host.includes(":") ? `[${host}]` : host;
+}
+
+/** Wait for something, but no longer than this. */
+async function within(milliseconds: number, something: Promise<void>): Promise<void> {
+  let timer: NodeJS.Timeout | undefined;
+  const timeout = new Promise<void>((resolve) => {
+    timer = setTimeout(resolve, milliseconds);
+  });
+  await Promise.race([something, timeout]);
+  clearTimeout(timer);
+}
