@@ -1,6 +1,14 @@
 import { closeSync, mkdirSync, openSync, writeFileSync, writeSync } from "node:fs";
 import { join } from "node:path";
-import { buildBody, buildGraphs, type DecoderSpec, planWeights, type RunnableModel, type WeightLocation, weightLookup } from "@persona-mesh/model";
+import {
+  buildBody,
+  buildGraphs,
+  type DecoderSpec,
+  planWeights,
+  type WeightLocation,
+  weightLookup,
+} from "@persona-mesh/model/graph";
+import type { RunnableModel } from "@persona-mesh/model/runtime";
 
 /** The shape of a 135M Llama, as small models on the Hub have it. */
 export const LLAMA_135M: DecoderSpec = {
@@ -49,12 +57,13 @@ export function writeRandomLlama(spec: DecoderSpec, directory: string): Runnable
   }
   closeSync(file);
   writeGraphs(spec, weights, directory);
-  return { spec, graphsDirectory: directory, weightsPath, weights };
+  return { spec, graphPath: (role) => join(directory, `${role}.onnx`), weightsPath, weights };
 }
 
 /** The package's graphs and the two bodies that steering is compared with, over weights that lie in `directory`. */
 export function writeGraphs(spec: DecoderSpec, weights: readonly WeightLocation[], directory: string): void {
-  for (const [role, bytes] of buildGraphs(spec, weights, WEIGHTS_FILE)) writeFileSync(join(directory, `${role}.onnx`), bytes);
+  for (const [role, bytes] of buildGraphs(spec, weights, WEIGHTS_FILE))
+    writeFileSync(join(directory, `${role}.onnx`), bytes);
   const lookup = weightLookup(weights, WEIGHTS_FILE);
   for (const steering of ["off", "add"] as const) {
     writeFileSync(join(directory, `body-${steering}.onnx`), buildBody(spec, lookup, { steering, residuals: false }));

@@ -1,4 +1,3 @@
-import { join } from "node:path";
 import { Session, SharedWeights, Tensor } from "@persona-mesh/onnx";
 import type { DecoderSpec, GraphRole, WeightLocation } from "../graph/index.ts";
 import { type BatchShape, BodyBatch } from "./body-batch.ts";
@@ -8,8 +7,8 @@ import { KvCache } from "./kv-cache.ts";
 /** What of a model package is needed to run it. */
 export interface RunnableModel {
   readonly spec: DecoderSpec;
-  /** Path of the folder that holds the graphs. */
-  readonly graphsDirectory: string;
+  /** Path of a graph. */
+  readonly graphPath: (role: GraphRole) => string;
   /** Path of the weights file. */
   readonly weightsPath: string;
   readonly weights: readonly WeightLocation[];
@@ -18,8 +17,8 @@ export interface RunnableModel {
 export interface ModelRuntimeOptions {
   /** Sequences whose KV is held at once. */
   readonly slots: number;
-  /** Rows of the steering table, the zero row included. */
-  readonly tableRows: number;
+  /** The steering table, float32[rows, hidden]; row 0 is all zeros. Its owner writes it between body runs only. */
+  readonly table: Float32Array;
   /**
    * Threads of one operator.
    *
@@ -47,15 +46,13 @@ const ROLES: readonly GraphRole[] = [
 ];
 
 /**
- * A model ready to run: its graphs over one copy of the weights, the KV cache and the steering table.
+ * A model ready to run: its graphs over one copy of the weights, and the KV cache.
  *
  * One body run at a time: every body reads and writes the same cache. Heads only read what their caller gives them.
  */
 export class ModelRuntime implements Disposable {
   readonly spec: DecoderSpec;
   readonly slots: number;
-  /** float32[tableRows, hidden]; row 0 is all zeros. Written between body runs only. */
-  readonly table: Float32Array;
   readonly cacheBytes: number;
   readonly #weights: SharedWeights;
   readonly #sessions: ReadonlyMap<GraphRole, Session>;
@@ -71,10 +68,9 @@ export class ModelRuntime implements Disposable {
     const sessions = new Map<GraphRole, Session>();
     try {
       for (const role of ROLES) {
-        const path = join(model.graphsDirectory, `${role}.onnx`);
         sessions.set(
           role,
-          await Session.load(path, {
+          await Session.load(model.graphPath(role), {
             weights,
             allowSpinning: options.spinning ?? false,
             ...(options.threads === undefined ? {} : { intraOpThreads: options.threads }),
@@ -103,8 +99,7 @@ export class ModelRuntime implements Disposable {
     this.#sessions = sessions;
     this.#cache = new KvCache(spec, options.slots);
     this.cacheBytes = this.#cache.byteLength;
-    this.table = new Float32Array(options.tableRows * spec.hidden);
-    this.#tableTensor = Tensor.from("float32", [options.tableRows, spec.hidden], this.table);
+    this.#tableTensor = Tensor.from("float32", [options.table.length / spec.hidden, spec.hidden], options.table);
   }
 
   /** Buffers of a decode step over slots 0 … count − 1, one hidden state each. Kept and reused. */

@@ -1,0 +1,91 @@
+import { mkdtemp, open, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { Checkpoint } from "../checkpoint/checkpoint.ts";
+import {
+  buildBody,
+  buildGraphs,
+  type DecoderSpec,
+  planWeights,
+  type SteeringParts,
+  weightLookup,
+} from "../graph/index.ts";
+import { placeWeights, writeWeights } from "../package/weights-writer.ts";
+import type { RunnableModel } from "../runtime/index.ts";
+
+const FIXTURES = new URL("../graph/fixtures/", import.meta.url);
+const WEIGHTS_FILE = "weights.bin";
+
+/** The tiny random checkpoints with reference values, by folder name. */
+export const REFERENCE_MODELS = ["grouped-untied", "plain-tied"] as const;
+
+/** A tensor of a reference file. */
+export interface ReferenceTensor {
+  readonly shape: readonly number[];
+  readonly data: Float32Array;
+}
+
+/** Converted graphs and weights of a fixture checkpoint in a temporary folder. */
+export interface ReferenceModel extends AsyncDisposable {
+  readonly model: RunnableModel;
+  readonly directory: string;
+  readonly tensor: (name: string) => ReferenceTensor;
+  readonly names: readonly string[];
+}
+
+/**
+ * Convert a fixture checkpoint without a tokenizer, which these models do not have.
+ *
+ * @param change - the model as another description would have it, to see that the difference shows
+ * @param steering - parts of the serving body graph
+ */
+export async function referenceModel(
+  name: (typeof REFERENCE_MODELS)[number],
+  change: (spec: DecoderSpec) => DecoderSpec = (spec) => spec,
+  steering: SteeringParts = "full",
+): Promise<ReferenceModel> {
+  const directory = await mkdtemp(join(tmpdir(), "persona-reference-"));
+  const source = new URL(`${name}/`, FIXTURES).pathname;
+  await using checkpoint = await Checkpoint.open(source);
+  const spec = change(checkpoint.config.spec);
+  const plan = planWeights(spec);
+  const weights = placeWeights(plan);
+  const weightsPath = join(directory, WEIGHTS_FILE);
+  await using file = await open(weightsPath, "w");
+  await writeWeights(file, plan, weights, checkpoint);
+  const graphs = new Map(buildGraphs(spec, weights, WEIGHTS_FILE));
+  if (steering !== "full") {
+    graphs.set("body", buildBody(spec, weightLookup(weights, WEIGHTS_FILE), { steering, residuals: false }));
+  }
+  for (const [role, bytes] of graphs) await writeFile(join(directory, `${role}.onnx`), bytes);
+  const tensors = await readReference(join(source, "reference.safetensors"));
+  return {
+    model: { spec, graphPath: (role) => join(directory, `${role}.onnx`), weightsPath, weights },
+    directory,
+    names: [...tensors.keys()],
+    tensor: (key) => {
+      const tensor = tensors.get(key);
+      if (tensor === undefined) throw new Error(`the reference has no "${key}"`);
+      return tensor;
+    },
+    [Symbol.asyncDispose]: () => rm(directory, { recursive: true, force: true }),
+  };
+}
+
+/** Every tensor of a reference file; integers as floats, exact for token ids. */
+async function readReference(path: string): Promise<Map<string, ReferenceTensor>> {
+  const bytes = await readFile(path);
+  const headerEnd = 8 + Number(bytes.readBigUInt64LE(0));
+  const header = JSON.parse(bytes.toString("utf8", 8, headerEnd)) as Record<
+    string,
+    { dtype: string; shape: number[]; data_offsets: [number, number] }
+  >;
+  const tensors = new Map<string, ReferenceTensor>();
+  for (const [name, { dtype, shape, data_offsets }] of Object.entries(header)) {
+    if (name === "__metadata__") continue;
+    const raw = new Uint8Array(bytes.subarray(headerEnd + data_offsets[0], headerEnd + data_offsets[1])).buffer;
+    const data = dtype === "I64" ? Float32Array.from(new BigInt64Array(raw), Number) : new Float32Array(raw);
+    tensors.set(name, { shape, data });
+  }
+  return tensors;
+}

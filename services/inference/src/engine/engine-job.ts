@@ -1,0 +1,69 @@
+import type { BodyBatch } from "@persona-mesh/model/runtime";
+import type { Ending, Job, PrefillStep, RowOutcome } from "../scheduler/index.ts";
+import type { Heads } from "./heads.ts";
+import type { RowSteering } from "./row-steering.ts";
+import type { WornPersona } from "./worn-persona.ts";
+
+/** One chunk of a prompt, after its run. The arrays belong to the batch: read them before returning. */
+export interface Chunk {
+  readonly step: Pick<PrefillStep<Job>, "start" | "end" | "isLast">;
+  readonly batch: BodyBatch;
+}
+
+/** What the heads and the residual stream say at the position that the next token follows. */
+export interface TokenState {
+  /** float32[hidden] after the final norm. */
+  readonly hidden: Float32Array;
+  /** float32[layers]: ⟨h, row⟩ before the injection. */
+  readonly projections: Float32Array;
+}
+
+interface BaseJob extends Job {
+  /** int32[tokens]: what is prefilled. */
+  readonly prompt: Int32Array;
+  readonly worn: WornPersona;
+  /** Told once, after the last step that touched the job. */
+  ended(ending: Ending): void;
+}
+
+/** Prefills its prompt, then writes one token per step. */
+export interface GeneratingJob extends BaseJob {
+  readonly kind: "generate";
+  /** The newest token: written by the next decode step. */
+  readonly nextToken: number;
+  /** Before every step of the job: the moment to change what it wears. */
+  beforeStep(): void;
+  readonly sampling: { readonly temperature: number };
+  /** Choose the next token. */
+  sample(state: TokenState, top: TopRow, heads: Heads): Promise<RowOutcome>;
+}
+
+/** Reads its prompt chunk by chunk and is done. */
+export interface ReadingJob extends BaseJob {
+  readonly kind: "prefill";
+  /** Give out the residuals of every layer and position. */
+  readonly residuals: boolean;
+  /** Positions of the chunk, from its start, whose hidden states are wanted. */
+  select(step: Chunk["step"]): number[];
+  read(chunk: Chunk, heads: Heads): Promise<RowOutcome>;
+}
+
+export type EngineJob = GeneratingJob | ReadingJob;
+
+/** The top head's answer for one row. */
+export interface TopRow {
+  /** float32[candidates], descending. */
+  readonly logits: Float32Array;
+  /** Token ids of the candidates. */
+  readonly ids: Int32Array;
+  /** log Σ exp(logits) over the vocabulary. */
+  readonly logSumExp: number;
+  /** log Σ exp(logits / temperature). */
+  readonly temperedLogSumExp: number;
+  /** Shannon entropy at temperature 1, nats. */
+  readonly entropy: number;
+}
+
+export function steeringOf(job: EngineJob): RowSteering {
+  return job.worn.steering;
+}

@@ -1,0 +1,81 @@
+import { HEAD } from "@persona-mesh/model/graph";
+import type { ModelRuntime } from "@persona-mesh/model/runtime";
+import type { TopRow } from "./engine-job.ts";
+
+/**
+ * Turns hidden states into what a call needs. Calls do not overlap: each reuses the buffers of the one before.
+ */
+export class Heads {
+  readonly #runtime: ModelRuntime;
+
+  constructor(runtime: ModelRuntime) {
+    this.#runtime = runtime;
+  }
+
+  /**
+   * @param hidden - float32[hidden] per row
+   * @param temperatures - one per row; 0 (greedy) is read as 1
+   */
+  async top(hidden: readonly Float32Array[], temperatures: readonly number[]): Promise<TopRow[]> {
+    const head = this.#filled("head-top", hidden);
+    const inverse = head.floats(HEAD.inverseTemperature);
+    temperatures.forEach((temperature, row) => {
+      inverse[row] = temperature > 0 ? 1 / temperature : 1;
+    });
+    await head.run();
+    const logits = head.floats(HEAD.topLogits);
+    const ids = head.longs(HEAD.topIds);
+    const candidates = logits.length / hidden.length;
+    return hidden.map((_, row) => {
+      const [from, to] = [row * candidates, (row + 1) * candidates];
+      return {
+        logits: logits.slice(from, to),
+        ids: Int32Array.from(ids.subarray(from, to), Number),
+        logSumExp: head.floats(HEAD.logSumExp)[row] as number,
+        temperedLogSumExp: head.floats(HEAD.temperedLogSumExp)[row] as number,
+        entropy: head.floats(HEAD.entropy)[row] as number,
+      };
+    });
+  }
+
+  /** Every logit of one row, float32[vocabulary]. */
+  async logits(hidden: Float32Array): Promise<Float32Array> {
+    const head = this.#filled("head-logits", [hidden]);
+    await head.run();
+    return head.floats(HEAD.logits).slice();
+  }
+
+  /**
+   * Log-probability of one token after each hidden state, and the entropy there, nats.
+   *
+   * @param hidden - float32[rows, hidden]
+   */
+  async score(
+    hidden: Float32Array,
+    ids: readonly number[],
+  ): Promise<{ logProbs: Float32Array; entropies: Float32Array }> {
+    const width = this.#runtime.spec.hidden;
+    const logProbs = new Float32Array(ids.length);
+    const entropies = new Float32Array(ids.length);
+    // In pieces as wide as a decode step: the logits of a long chunk would be hundreds of megabytes.
+    for (let from = 0; from < ids.length; from += this.#runtime.slots) {
+      const piece = ids.slice(from, from + this.#runtime.slots);
+      const head = this.#runtime.headBatch("head-score", piece.length);
+      head.floats(HEAD.hidden).set(hidden.subarray(from * width, (from + piece.length) * width));
+      head.ints(HEAD.ids).set(piece);
+      await head.run();
+      logProbs.set(head.floats(HEAD.logProb), from);
+      entropies.set(head.floats(HEAD.entropy), from);
+    }
+    return { logProbs, entropies };
+  }
+
+  #filled(role: "head-top" | "head-logits", hidden: readonly Float32Array[]) {
+    const head = this.#runtime.headBatch(role, hidden.length);
+    const input = head.floats(HEAD.hidden);
+    hidden.forEach((row, index) => {
+      input.set(row, index * row.length);
+    });
+    return head;
+  }
+}
