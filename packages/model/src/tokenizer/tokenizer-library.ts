@@ -8,6 +8,8 @@ import { Tokenizer } from "@huggingface/tokenizers";
 export interface LibraryTokenizer {
   /** Runs on each stretch of text between added tokens, before it is split into words. May be replaced. */
   normalizer: ((text: string) => string) | null;
+  /** Splits each stretch into words. May be replaced; null for none. */
+  pre_tokenizer: ((text: string, options?: object) => string[]) | null;
   /** Ids are undefined where the vocabulary has neither the token nor an unknown token. */
   encode(text: string, options: { add_special_tokens: boolean }): { ids: (number | undefined)[] };
   token_to_id(token: string): number | undefined;

@@ -5,6 +5,7 @@ import { StringTrie } from "./string-trie.ts";
 import { type TokenSpelling, tokenSpelling } from "./token-bytes.ts";
 import { parseTokenizerFiles, type TokenizerFiles } from "./tokenizer-files.ts";
 import { createLibraryTokenizer, type LibraryTokenizer } from "./tokenizer-library.ts";
+import { libraryForm } from "./tokenizer-parts.ts";
 
 /** Longer texts fit no context: at four characters a token this is a million tokens. */
 export const MAX_TEXT_CHARACTERS = 4 * 1024 * 1024;
@@ -52,7 +53,7 @@ export class Tokenizer {
   #mark = "";
 
   private constructor(files: TokenizerFiles) {
-    this.#inner = createLibraryTokenizer(files.tokenizer, files.config);
+    this.#inner = createLibraryTokenizer(libraryForm(files.tokenizer), files.config);
     this.namedTokens = files.namedTokens;
     this.controlTokens = controlTokens(this.#inner, files);
     this.#controlIds = new Set(this.controlTokens.values());
@@ -172,13 +173,22 @@ export class Tokenizer {
     return ids;
   }
 
-  /** Makes the tokenizer drop marks: after it has looked for added tokens, before it does anything else. */
+  /**
+   * Makes the library drop marks once it has looked for added tokens.
+   *
+   * It looks twice: in the text as written, and whether a whole stretch, normalized, is an added token. Such a stretch
+   * keeps a mark until it is split into words.
+   */
   #dropMarks(): void {
-    const { normalizer } = this.#inner;
-    this.#inner.normalizer = (text) => {
-      const clean = this.#mark === "" ? text : text.replaceAll(this.#mark, "");
-      return normalizer === null ? clean : normalizer(clean);
+    const inner = this.#inner;
+    const { normalizer, pre_tokenizer: preTokenizer } = inner;
+    const clean = (text: string) => (this.#mark === "" ? text : text.replaceAll(this.#mark, ""));
+    inner.normalizer = (text) => {
+      const normalized = normalizer === null ? clean(text) : normalizer(clean(text));
+      return this.controlTokens.has(normalized) ? normalized + this.#mark : normalized;
     };
+    inner.pre_tokenizer = (text, options) =>
+      preTokenizer === null ? [clean(text)] : preTokenizer(clean(text), options);
   }
 
   /** What the tokenizer puts before and after a text, read off an example. */
