@@ -1,24 +1,36 @@
-import type { Reason } from "./reasons.ts";
+import { isReason, type Reason } from "./reasons.ts";
 import { ServiceError } from "./service-error.ts";
 
 /** Turns an error that some package throws into a {@link ServiceError}; undefined when it does not know the error. */
 export type ErrorMapper = (error: unknown) => ServiceError | undefined;
 
-/** An error class of a package that knows no gRPC but names its reasons as the table of reasons does. */
-type ReasonedError = Error & { readonly reason: Reason; readonly metadata?: Readonly<Record<string, string>> };
+/** An error class of a package that knows no gRPC: a stable reason of its own, and numbers and names behind it. */
+type ReasonedError<Name extends string> = Error & {
+  readonly reason: Name;
+  readonly details?: Readonly<Record<string, string | number>>;
+};
 
 /**
- * Map errors of the given classes by their `reason`. That every reason of such a class is in the table is checked by
- * the compiler at the call of this function.
+ * Map errors of a class by their `reason`. Reasons that are in the table stay; the others must all be translated, which
+ * the compiler checks, so that a reason added to the package cannot become INTERNAL by oversight. The caller gets a
+ * translated reason's own name in the metadata as `detail`.
+ *
+ * @example mapByReason(SteeringError, { VECTOR_NOT_UNIT: "VECTOR_FORMAT", TERM_COUNT: "INVALID_ARGUMENT", … })
  */
-export function mapByReason(...classes: readonly (abstract new (...args: never[]) => ReasonedError)[]): ErrorMapper {
+export function mapByReason<Name extends string>(
+  ErrorClass: abstract new (...args: never[]) => ReasonedError<Name>,
+  translation: Readonly<Record<Exclude<Name, Reason>, Reason>>,
+): ErrorMapper {
   return (error) => {
-    for (const ErrorClass of classes) {
-      if (error instanceof ErrorClass) {
-        return new ServiceError(error.reason, error.message, { metadata: error.metadata ?? {}, cause: error });
-      }
-    }
-    return undefined;
+    if (!(error instanceof ErrorClass)) return undefined;
+    const { details = {}, message, reason: own } = error as ReasonedError<Name>;
+    const reason = isReason(own) ? own : translation[own as Exclude<Name, Reason>];
+    if (reason === undefined || reason === "INTERNAL") return undefined;
+    const metadata = Object.fromEntries(Object.entries(details).map(([key, value]) => [key, String(value)]));
+    return new ServiceError(reason, message, {
+      metadata: reason === own ? metadata : { ...metadata, detail: own },
+      cause: error,
+    });
   };
 }
 

@@ -119,6 +119,12 @@ export const REASONS = {
     remedy: "Lower the alphas, or choose the policy SCALE or ORTHOGONALIZE.",
     retry: "never",
   },
+  TERMS_OVERLAP: {
+    code: status.INVALID_ARGUMENT,
+    meaning: "Two terms of a persona push along the same axis, or one lies in the span of those before it.",
+    remedy: "Drop one of them, or choose another policy.",
+    retry: "never",
+  },
   MODEL_MISMATCH: {
     code: status.FAILED_PRECONDITION,
     meaning: "A vector was made on another model than the one served.",
@@ -136,6 +142,12 @@ export const REASONS = {
     meaning: "Running requests hold every row of the steering table.",
     remedy: "Retry after the delay, or give the worker a larger table.",
     retry: "after-delay",
+  },
+  TABLE_TOO_SMALL: {
+    code: status.FAILED_PRECONDITION,
+    meaning: "A persona needs more rows than the whole steering table has.",
+    remedy: "Steer fewer layers, or give the worker a larger table.",
+    retry: "never",
   },
   QUEUE_FULL: {
     code: status.RESOURCE_EXHAUSTED,
