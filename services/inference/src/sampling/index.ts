@@ -1,0 +1,10 @@
+export type { FullRow, Row, TopRow } from "./candidates.ts";
+export { uniform } from "./random.ts";
+export {
+  MAX_TEMPERATURE,
+  type Sampled,
+  type SamplingParameters,
+  sample,
+  type TokenLogProb,
+} from "./sampler.ts";
+export { MAX_STOP_CHARACTERS, MAX_STOPS, type Scanned, StopScanner } from "./stop.ts";
