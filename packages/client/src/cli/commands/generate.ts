@@ -1,0 +1,97 @@
+import type { Started } from "@persona-mesh/protocol";
+import type { Command } from "commander";
+import { collectReply, type GenerateEvent, type Reply } from "../../reply.ts";
+import { connect } from "../connect.ts";
+import { CommandContext } from "../context.ts";
+import { addGenerateOptions, type GenerateOptions, generateRequest } from "../generate-request.ts";
+import type { CliIo } from "../io.ts";
+import { addPersonaOptions, type PersonaOptions, personaSelector } from "../persona-option.ts";
+import { readPrompt } from "../prompt.ts";
+import { replyJson, tokensPerSecond } from "../reply-json.ts";
+import { printable } from "../text-layout.ts";
+
+const HELP = `
+Examples:
+  $ persona generate "Where is my parcel?"
+  $ persona generate "Where is my parcel?" --persona cheerful --gain 0.5 --seed 7
+  $ git log -5 | persona generate - --system "Summarise for a customer." --unsteered
+  $ persona generate "Tell me a story" --active --follow --max-tokens 500
+  $ persona generate "Hello" --persona cheerful --json | jq .proof
+
+Without --persona, --active or --unsteered the tenant's active persona speaks, where there is one.
+`;
+
+export function addGenerate(program: Command, io: CliIo): void {
+  const command = program
+    .command("generate")
+    .description("Generate text and print it as it is made")
+    .argument("[prompt]", '"-" or nothing: read it from the standard input')
+    .addHelpText("after", HELP)
+    .action((prompt: string | undefined, _options, self: Command) => generate(prompt, new CommandContext(io, self)));
+  addPersonaOptions(addGenerateOptions(command), { unsteered: true });
+}
+
+async function generate(
+  argument: string | undefined,
+  context: CommandContext<GenerateOptions & PersonaOptions>,
+): Promise<void> {
+  const { options, signal } = context;
+  const prompt = await readPrompt(argument, context.io);
+  using connection = await connect(context, "operator");
+  const request = generateRequest(prompt, options, personaSelector(options, connection.tenant));
+  const events = connection.client.generate(request, { signal });
+  if (context.json) {
+    await context.printJson(replyJson(await collectReply(events)));
+    return;
+  }
+  let atLineStart = true;
+  // A terminal acts on control characters of the text; a file or a pipe gets the text as it is.
+  const shown = context.io.stdout.isTTY ? printable : (text: string) => text;
+  const print = async (text: string) => {
+    if (text === "") return;
+    await context.print(shown(text));
+    atLineStart = text.endsWith("\n");
+  };
+  try {
+    const reply = await collectReply(announceSwitches(events, context), print);
+    if (!atLineStart) await print("\n");
+    if (context.io.stderr.isTTY) context.note(summary(reply));
+  } finally {
+    // An error or an interrupt in the middle of a line: what follows starts on its own.
+    if (!atLineStart && context.io.stdout.isTTY) context.io.stdout.write("\n");
+  }
+}
+
+/** Says on stderr which persona took over; passes every event on. */
+async function* announceSwitches(
+  events: AsyncIterable<GenerateEvent>,
+  context: CommandContext,
+): AsyncGenerator<GenerateEvent> {
+  for await (const event of events) {
+    if (event.case === "personaSwitched") {
+      const { persona, afterTokens, switchMicros } = event.value;
+      context.note(
+        `\n[${persona?.name || "no persona"} from token ${afterTokens + 1}, switched in ${switchMicros.toFixed(1)} µs]`,
+      );
+    }
+    yield event;
+  }
+}
+
+function summary(reply: Reply): string {
+  const { finished, started } = reply;
+  return [
+    personaTitle(started),
+    `${finished.promptTokens} + ${finished.completionTokens} tokens`,
+    `${tokensPerSecond(reply).toFixed(1)} tokens/s`,
+    `entropy ${finished.meanEntropy.toFixed(2)}`,
+    `seed ${started.seed}`,
+  ].join(" · ");
+}
+
+/** "cheerful, alpha 0.35", or "unsteered". */
+export function personaTitle({ persona }: Pick<Started, "persona">): string {
+  if (persona === undefined) return "unsteered";
+  const name = persona.name.split("/").at(-1) || "inline persona";
+  return `${printable(name)}, alpha ${(persona.effectiveAlphaHundredths / 100).toFixed(2)}`;
+}

@@ -1,0 +1,65 @@
+import type { Command } from "commander";
+import type { GenerateInput } from "../client.ts";
+import { decimal, integer, repeated, seed } from "./arguments.ts";
+import type { PersonaInput } from "./persona-option.ts";
+
+/** What a prompt becomes, and how tokens are drawn from it. */
+export interface GenerateOptions {
+  system?: string;
+  raw?: true;
+  temperature?: number;
+  topK?: number;
+  topP?: number;
+  minP?: number;
+  seed?: bigint;
+  maxTokens?: number;
+  stop?: string[];
+}
+
+/** Longer replies than any context. */
+const MAX_TOKENS = 1 << 20;
+
+/** Larger than any vocabulary. */
+const MAX_TOP_K = 1 << 20;
+
+export function addGenerateOptions(command: Command): Command {
+  return command
+    .optionsGroup("Prompt:")
+    .option("--system <text>", "system line in front of the prompt")
+    .option("--raw", "the prompt as it is, without the model's chat template")
+    .optionsGroup("Sampling:")
+    .option("--temperature <t>", "0 is greedy (default: 1)", decimal(0, 10))
+    .option("--top-k <k>", "keep the k most likely tokens", integer(0, MAX_TOP_K))
+    .option("--top-p <share>", "keep the most likely tokens up to this mass", decimal(0, 1))
+    .option("--min-p <share>", "keep tokens at least this share as likely as the most likely", decimal(0, 1))
+    .option("--seed <n>", "the same seed gives the same text (default: random)", seed)
+    .option("--max-tokens <n>", "longest reply (default: 256)", integer(1, MAX_TOKENS))
+    .option("--stop <text>", "end before this text; may be repeated", repeated);
+}
+
+/** @param persona - undefined leaves the choice to the worker: the tenant's active persona, where there is one */
+export function generateRequest(
+  prompt: string,
+  options: GenerateOptions,
+  persona: PersonaInput | undefined,
+): GenerateInput {
+  const { temperature, topK, topP, minP, maxTokens } = options;
+  return {
+    prompt: { input: options.raw ? { case: "text", value: prompt } : { case: "chat", value: chatOf(prompt, options) } },
+    sampling: {
+      ...(temperature === undefined ? {} : { temperature }),
+      ...(topK === undefined ? {} : { topK }),
+      ...(topP === undefined ? {} : { topP }),
+      ...(minP === undefined ? {} : { minP }),
+      ...(options.seed === undefined ? {} : { seed: options.seed }),
+    },
+    ...(maxTokens === undefined ? {} : { maxTokens }),
+    ...(persona === undefined ? {} : { persona }),
+    ...(options.stop === undefined ? {} : { stop: options.stop }),
+  };
+}
+
+function chatOf(prompt: string, { system }: GenerateOptions) {
+  const messages = [{ role: "user", content: prompt }];
+  return { messages: system === undefined ? messages : [{ role: "system", content: system }, ...messages] };
+}

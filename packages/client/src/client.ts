@@ -1,0 +1,136 @@
+import type { MessageInitShape } from "@bufbuild/protobuf";
+import { credentials } from "@grpc/grpc-js";
+import {
+  type CaptureActivationsRequestSchema,
+  type CaptureActivationsResponse,
+  type GenerateRequestSchema,
+  type GetModelResponse,
+  InferenceService,
+  type LoadedPersona,
+  type ScoreRequestSchema,
+  type ScoreResponse,
+} from "@persona-mesh/protocol";
+import { type CallOptions, type Client, createClient } from "@persona-mesh/service";
+import { LocalError } from "./local-error.ts";
+import { collectReply, type GenerateEvent, type Reply } from "./reply.ts";
+
+export interface InferenceClientOptions {
+  /** `host:port`, or any target that gRPC resolves, such as `dns:///workers:7400`. */
+  readonly address: string;
+  /** TLS; `{}` trusts the system's authorities. Without TLS a token goes to this machine only. @default plain text */
+  readonly tls?: TlsOptions;
+  /** Bearer token, or where to get one for each call: a function is asked before every call, so that tokens can be renewed. */
+  readonly token?: string | (() => string | Promise<string>);
+  /** Deadline of calls that set none, in milliseconds. @default 60,000 for unary calls, none for streams */
+  readonly timeoutMs?: number;
+}
+
+export interface TlsOptions {
+  /** Authorities that may sign the server's certificate, PEM. @default the system's */
+  readonly ca?: string | Uint8Array;
+  /** Our own certificate for mutual TLS, PEM; with `key`. */
+  readonly cert?: string | Uint8Array;
+  /** Its private key, PEM; with `cert`. */
+  readonly key?: string | Uint8Array;
+  /** Name that the server's certificate must have. @default the host of the address */
+  readonly serverName?: string;
+}
+
+export type GenerateInput = MessageInitShape<typeof GenerateRequestSchema>;
+export type ScoreInput = MessageInitShape<typeof ScoreRequestSchema>;
+export type CaptureInput = MessageInitShape<typeof CaptureActivationsRequestSchema>;
+
+/** Personas asked for at a time; a tenant with more takes more calls. */
+const PERSONAS_PER_PAGE = 500;
+
+/**
+ * A worker of the mesh: text, scores, activations.
+ *
+ * Every call throws a ClientError with code and stable reason, and a LocalError RESPONSE_INVALID where an answer breaks the
+ * protocol. One connection is opened with the first call and serves all of them.
+ */
+export class InferenceClient implements Disposable {
+  readonly #service: Client<typeof InferenceService>;
+
+  /** @throws ClientError CONFIG_INVALID when a token would leave this machine without TLS */
+  constructor({ address, tls, token, timeoutMs }: InferenceClientOptions) {
+    this.#service = createClient(InferenceService, address, credentialsOf(tls), {
+      ...(token === undefined ? {} : { token }),
+      ...(timeoutMs === undefined ? {} : { timeoutMs }),
+      ...(tls?.serverName === undefined ? {} : { serverName: tls.serverName }),
+    });
+  }
+
+  /**
+   * Text as it is made: one `started`, then tokens and persona switches, then one `finished`. Leaving the loop cancels the
+   * call, and frees its row in the worker's batch at the next step.
+   */
+  async *generate(request: GenerateInput, call?: CallOptions): AsyncGenerator<GenerateEvent, void, undefined> {
+    let last: GenerateEvent["case"] | undefined;
+    for await (const { event } of this.#service.generate(request, call)) {
+      // An event that a newer worker knows and this client does not.
+      if (event.case === undefined) continue;
+      const outOfOrder = (event.case === "started") !== (last === undefined) || last === "finished";
+      if (outOfOrder) throw new LocalError("RESPONSE_INVALID", `the stream has "${event.case}" after "${last ?? ""}"`);
+      last = event.case;
+      yield event;
+    }
+    if (last !== "finished") throw new LocalError("RESPONSE_INVALID", `the stream ended after "${last ?? "nothing"}"`);
+  }
+
+  /**
+   * The whole reply with its proof.
+   *
+   * @param onText - gets the text piece by piece; what it returns is waited for
+   */
+  generateText(
+    request: GenerateInput,
+    call?: CallOptions,
+    onText?: (text: string) => void | Promise<void>,
+  ): Promise<Reply> {
+    return collectReply(this.generate(request, call), onText);
+  }
+
+  /** Log-probabilities of continuations and the mass of token sets, steered and unsteered. */
+  score(request: ScoreInput, call?: CallOptions): Promise<ScoreResponse> {
+    return this.#service.score(request, call);
+  }
+
+  /** Pooled residuals, one answer a sample, in any order. The token needs the role `service`. */
+  captureActivations(request: CaptureInput, call?: CallOptions): AsyncIterable<CaptureActivationsResponse> {
+    return this.#service.captureActivations(request, call);
+  }
+
+  /** What model the worker serves, and how. */
+  getModel(call?: CallOptions): Promise<GetModelResponse> {
+    return this.#service.getModel({}, call);
+  }
+
+  /** Every persona of the caller's tenant that the worker can serve now. */
+  async *listLoadedPersonas(call?: CallOptions): AsyncGenerator<LoadedPersona, void, undefined> {
+    let pageToken = "";
+    do {
+      const page = await this.#service.listLoadedPersonas({ pageSize: PERSONAS_PER_PAGE, pageToken }, call);
+      yield* page.personas;
+      if (page.nextPageToken === pageToken && pageToken !== "") {
+        throw new LocalError("RESPONSE_INVALID", "the worker's list of personas does not end");
+      }
+      pageToken = page.nextPageToken;
+    } while (pageToken !== "");
+  }
+
+  /** Close the connection; calls that still run fail. */
+  close(): void {
+    this.#service.close();
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+}
+
+function credentialsOf(tls: TlsOptions | undefined) {
+  if (tls === undefined) return credentials.createInsecure();
+  const pem = (value: string | Uint8Array | undefined) => (value === undefined ? null : Buffer.from(value as string));
+  return credentials.createSsl(pem(tls.ca), pem(tls.key), pem(tls.cert));
+}
