@@ -240,10 +240,12 @@ function statusCall(native: NativeFunction, takeError: (status: Pointer) => Onnx
   };
   const async = (...args: [...unknown[], (error: OnnxRuntimeError | null) => void]): void => {
     const done = args.pop() as (error: OnnxRuntimeError | null) => void;
-    native.async(...args, (failure: unknown, status: Pointer | null) => {
-      if (failure) done(new OnnxRuntimeError("FAIL", String(failure), { cause: failure }));
-      else done(status === null ? null : takeError(status));
-    });
+    try {
+      native.async(...args, (_: unknown, status: Pointer | null) => done(status === null ? null : takeError(status)));
+    } catch (cause) {
+      // The arguments are ours, so what koffi refuses here is one call more than it queues (`max_async_calls`).
+      throw new OnnxRuntimeError("BUSY", `the call cannot be queued: ${(cause as Error).message}`, { cause });
+    }
   };
   return Object.assign(call, { async });
 }

@@ -23,7 +23,7 @@ export type OnnxRuntimeErrorCode =
   | "CANCELLED"
   /** A session, tensor, binding, device or weights object was used after `close()`. */
   | "USE_AFTER_CLOSE"
-  /** A binding was run, or read, while a run of it is in flight. */
+  /** A binding was run, or read, while a run of it is in flight; or too many asynchronous calls are under way. */
   | "BUSY"
   | "UNSUPPORTED_PROVIDER"
   | "UNSUPPORTED_PLATFORM"

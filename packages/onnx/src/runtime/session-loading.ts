@@ -31,7 +31,7 @@ export class SessionLoading {
     this.#source = source;
     this.#options = nativeSessionOptions(options);
     try {
-      this.#container = options.weights?.attach(this.#options) ?? null;
+      this.#container = options.weights?.attach(this.#options, source) ?? null;
     } catch (error) {
       environment().api.ReleaseSessionOptions(this.#options);
       throw error;

@@ -36,8 +36,8 @@ export class Session implements Disposable {
   /**
    * Load a graph without blocking this thread.
    *
-   * @throws OnnxRuntimeError NO_SUCH_FILE, INVALID_PROTOBUF for a file that is no ONNX model, INVALID_GRAPH for one that
-   * does not hold together, NOT_IMPLEMENTED for operators and types that the provider lacks, UNSUPPORTED_PROVIDER,
+   * @throws OnnxRuntimeError NO_SUCH_FILE, INVALID_PROTOBUF for a file that is no ONNX model, INVALID_GRAPH or
+   * INVALID_ARGUMENT for one that does not hold together, NOT_IMPLEMENTED for operators and types that the provider lacks, UNSUPPORTED_PROVIDER,
    * INVALID_ARGUMENT, USE_AFTER_CLOSE for closed weights
    */
   static async load(source: ModelSource, options: SessionOptions = {}): Promise<Session> {
@@ -89,8 +89,8 @@ export class Session implements Disposable {
    * Run on another thread. The tensors of the binding must not be touched until the promise settles.
    *
    * @throws OnnxRuntimeError (by rejection) CANCELLED when `signal` fires before the end, after which the outputs are
-   * undefined and binding and session can be used again; BUSY when the binding is running; USE_AFTER_CLOSE; what the
-   * runtime reports otherwise
+   * undefined and binding and session can be used again; BUSY when the binding is running, or when 256
+   * calls are under way; USE_AFTER_CLOSE; what the runtime reports otherwise
    */
   run(binding: Binding, { signal }: RunOptions = {}): Promise<void> {
     return new Promise((resolve, reject) => {

@@ -3,6 +3,7 @@ import type { ElementType } from "../graph/index.ts";
 import { elementTypeInfo } from "./element-type.ts";
 import { environment, out } from "./environment.ts";
 import { OnnxRuntimeError } from "./error.ts";
+import { entriesOfGraph } from "./graph-initializers.ts";
 import { Handle } from "./handle.ts";
 import { libC } from "./lib-c.ts";
 import type { Pointer } from "./library.ts";
@@ -26,7 +27,8 @@ export const WEIGHT_ALIGNMENT = 64;
 /**
  * One copy of a model's weights for any number of sessions.
  *
- * The file is mapped, and its tensors take the place of the graphs' initializers of the same name. Kernels that work on
+ * The file is mapped, and its tensors take the place of the graphs' initializers of the same name, which must agree with
+ * them in type, shape and offset; a graph's external data must name a file that is there, normally this one. Kernels that work on
  * a rearranged ("prepacked") form keep it in one container that all sessions share. So private memory holds the
  * prepacked weights once, whatever the number of graphs. Weights that a graph optimizer rewrites (fuses, transposes)
  * cannot be shared; each session then holds its own.
@@ -41,6 +43,7 @@ export class SharedWeights implements Disposable {
   /** Internal to the runtime package. */
   readonly handle: Handle;
   readonly #file: MappedFile;
+  readonly #byName: ReadonlyMap<string, WeightEntry>;
   readonly #values: ReadonlyMap<string, Pointer>;
   readonly #container: Pointer;
 
@@ -73,23 +76,30 @@ export class SharedWeights implements Disposable {
     this.entries = entries.map((entry) => ({ ...entry, shape: [...entry.shape] }));
     this.byteLength = file.byteLength;
     this.#file = file;
+    this.#byName = new Map(this.entries.map((entry) => [entry.name, entry]));
     this.#values = values;
     this.handle = new Handle(`weights of ${file.path}`, () => {
       api.ReleasePrepackedWeightsContainer(this.#container);
       for (const value of values.values()) api.ReleaseValue(value);
       file.close();
+      libC().mallocTrim?.(0);
     });
   }
 
   /**
-   * Internal: add all tensors to the options of a new session, which must retain {@link handle} as long as it lives.
+   * Internal: put the tensors that a graph declares into the options of its new session, which must retain
+   * {@link handle} as long as it lives.
    *
    * @returns the container of prepacked weights
+   * @throws OnnxRuntimeError USE_AFTER_CLOSE, INVALID_WEIGHTS when graph and weights disagree, NO_SUCH_FILE,
+   * INVALID_PROTOBUF
    */
-  attach(sessionOptions: Pointer): Pointer {
+  attach(sessionOptions: Pointer, source: string | Uint8Array): Pointer {
     this.handle.check();
     const { api } = environment();
-    for (const [name, value] of this.#values) api.AddInitializer(sessionOptions, name, value);
+    for (const { name } of entriesOfGraph(source, this.#byName)) {
+      api.AddInitializer(sessionOptions, name, this.#values.get(name) as Pointer);
+    }
     return this.#container;
   }
 

@@ -106,22 +106,23 @@ function bindStep(session: Session, step: Step, sabotage: Sabotage = {}) {
   const values = Tensor.from("float32", cache, step.values);
   const elsewhere = () => Tensor.from("float32", cache, new Float32Array(step.keys.length));
   const positions = Int32Array.from(lengths, (length, row) => length + (row === 0 ? (sabotage.lengthError ?? 0) : 0));
-  const binding = session.bind({
-    inputs: {
-      query: Tensor.from("float32", [batch, 1, QUERY], step.query),
-      key: Tensor.from("float32", [batch, 1, KV], step.key),
-      value: Tensor.from("float32", [batch, 1, KV], step.value),
-      pastKey: keys,
-      pastValue: values,
-      lastPositions: Tensor.from("int32", [batch], positions),
-      totalTokens: Tensor.from("int32", [], Int32Array.of(Math.max(...positions) + 1)),
-    },
-    outputs: {
-      attended: Tensor.from("float32", [batch, 1, QUERY], attended),
-      presentKey: sabotage.separatePresent ? elsewhere() : keys,
-      presentValue: sabotage.separatePresent ? elsewhere() : values,
-    },
-  });
+  const inputs = {
+    query: Tensor.from("float32", [batch, 1, QUERY], step.query),
+    key: Tensor.from("float32", [batch, 1, KV], step.key),
+    value: Tensor.from("float32", [batch, 1, KV], step.value),
+    pastKey: keys,
+    pastValue: values,
+    lastPositions: Tensor.from("int32", [batch], positions),
+    totalTokens: Tensor.from("int32", [], Int32Array.of(Math.max(...positions) + 1)),
+  };
+  const outputs = {
+    attended: Tensor.from("float32", [batch, 1, QUERY], attended),
+    presentKey: sabotage.separatePresent ? elsewhere() : keys,
+    presentValue: sabotage.separatePresent ? elsewhere() : values,
+  };
+  const binding = session.bind({ inputs, outputs });
+  // The binding keeps them until it closes.
+  for (const tensor of [...Object.values(inputs), ...Object.values(outputs)]) tensor.close();
   return { binding, attended };
 }
 

@@ -1,0 +1,19 @@
+import { existsSync } from "node:fs";
+import { expect, test } from "vitest";
+import { runtimeVersion } from "./environment.ts";
+import { libraryPath } from "./library.ts";
+
+test("the pinned package has a library for this machine and for the others that it names", () => {
+  expect(existsSync(libraryPath())).toBe(true);
+  expect(libraryPath("linux", "arm64")).toMatch(/linux.arm64.libonnxruntime\.so\.1$/);
+  expect(libraryPath("darwin", "arm64")).toMatch(/libonnxruntime\.1\.dylib$/);
+});
+
+test("a platform without a library is named in the error", () => {
+  expect(() => libraryPath("linux", "s390x")).toThrow(/^UNSUPPORTED_PLATFORM: .*no library for linux\/s390x/);
+  expect(() => libraryPath("aix", "ppc64")).toThrow(/^UNSUPPORTED_PLATFORM: .*no library for aix\/ppc64/);
+});
+
+test("the library is the version that the package pins", () => {
+  expect(runtimeVersion()).toBe("1.30.0");
+});

@@ -1,0 +1,24 @@
+import { readFileSync } from "node:fs";
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
+import { libC } from "../lib-c.ts";
+
+setFlagsFromString("--expose-gc");
+const collectGarbage = runInNewContext("gc") as () => void;
+
+/** Private memory of this process that is resident and in use, in bytes: without garbage and free heap. Linux only. */
+export function privateBytes(): number {
+  collectGarbage();
+  libC().mallocTrim?.(0);
+  return statusBytes("RssAnon");
+}
+
+/** Pages of mapped files that are resident in this process, in bytes. Linux only. */
+export function mappedBytes(): number {
+  return statusBytes("RssFile");
+}
+
+function statusBytes(field: string): number {
+  const match = new RegExp(`^${field}:\\s+(\\d+) kB`, "m").exec(readFileSync("/proc/self/status", "utf8"));
+  return Number(match?.[1]) * 1024;
+}
