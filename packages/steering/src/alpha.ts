@@ -110,7 +110,7 @@ export function effectiveAlpha(termAlphasHundredths: Iterable<number>, gain = 1)
   let largest = 0;
   for (const alpha of termAlphasHundredths) largest = Math.max(largest, Math.abs(alpha));
   // 35 * (20 / 35) is 20.000000000000004, which is meant to be 20.
-  return Math.ceil(largest * gain - 1e-6);
+  return Math.max(0, Math.ceil(largest * gain - 1e-6));
 }
 
 /** Gain under which a persona with this largest |term alpha| has the given effective alpha; 0 to 1. */

@@ -16,6 +16,15 @@ export {
 export { auc } from "./auc.ts";
 export { BaselineAccumulator, type BaselineSample, MAX_BASELINE_TOKENS } from "./baseline.ts";
 export { canonicalJson, type JsonValue } from "./canonical-json.ts";
+export {
+  type CoherencePart,
+  type CoherenceScore,
+  coherence,
+  ENTROPY_BAND,
+  KL_LIMIT_NATS,
+  REPETITION_LIMIT,
+} from "./coherence.ts";
+export { type CoherenceBaseline, coherenceBaseline, MIN_BASELINE_REPLIES } from "./coherence-baseline.ts";
 export { type ComposeOptions, compose } from "./compose.ts";
 export {
   type Composed,
@@ -29,6 +38,7 @@ export {
 export { MAX_OVERLAP, MIN_REMAINDER, TOTAL_DOSE_CAPS } from "./composition-findings.ts";
 export { type ContrastivePairs, MAX_PAIRS, MIN_PAIRS } from "./contrastive-pairs.ts";
 export type { ExtractionMethod } from "./difference-axis.ts";
+export { entropyOfLogits, entropyOfProbabilities, logSumExp } from "./entropy.ts";
 export {
   type AlphaReason,
   type CompositionReason,
@@ -41,7 +51,10 @@ export {
 } from "./error.ts";
 export { EXTRACTOR_VERSION, type ExtractOptions, extract } from "./extract.ts";
 export type { Baseline, Extraction, LayerExtraction, LayerQuality } from "./extraction.ts";
+export { klDivergence } from "./kl.ts";
 export { middleBand } from "./layer-band.ts";
+export { REPETITION_WINDOW, repetition, replyRepetition } from "./repetition.ts";
+export { MAX_SCORED_TOKENS, measureReply, type Reply, type ReplyMeasures } from "./reply.ts";
 export { MIN_SEPARATION, requireSeparation, separates, separationFloor } from "./separation.ts";
 export { type Finding, type LayerDirection, MAX_TERMS, type Term, type TermLimits, UNIT_TOLERANCE } from "./term.ts";
 export {
