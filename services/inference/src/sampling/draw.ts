@@ -27,7 +27,7 @@ interface Mass {
  * is made of (a few roundings of 2⁻²⁴ each).
  */
 const SUM_ERROR = 2e-5;
-const SUM_ERROR_PER_NAT = 2 ** -21;
+const SUM_ERROR_PER_NAT = 2 ** -22;
 
 /** Room for the rounding of double-precision sums over a vocabulary, relative. */
 const ROUNDING = 1e-9;

@@ -81,6 +81,7 @@ describe("sample", () => {
     for (const logSumExp of [Number.NaN, Number.POSITIVE_INFINITY]) {
       expect(sample({ ...row, logSumExp }, GREEDY, 0)).toEqual({ kind: "overflow" });
     }
+    expect(sample({ ...row, logits: Float32Array.of(2, Number.NaN, 1) }, GREEDY, 0)).toEqual({ kind: "overflow" });
   });
 
   it("sees a NaN of either sign in a full row", () => {
@@ -101,6 +102,24 @@ describe("sample", () => {
     const sharp = Float32Array.from({ length: 1000 }, (_, id) => -id);
     const row: TopRow = { ...topRow(sharp, 64, 0.05), temperedLogSumExp: Number.NaN };
     expect(sample(row, { ...EVERYTHING, temperature: 0.05 }, 0.5)).toMatchObject({ kind: "token", id: 0 });
+  });
+
+  it("trusts the candidates over a sum that contradicts them", () => {
+    const sharp = Float32Array.from({ length: 1000 }, (_, id) => -id);
+    for (const error of [-1, 1]) {
+      for (const random of [0.1, 0.7, 0.9, 0.99]) {
+        const id = sampleByDefinition(sharp, EVERYTHING, random);
+        expect(sample(topRow(sharp, 64, 1, error), EVERYTHING, random)).toMatchObject({ kind: "token", id });
+      }
+    }
+  });
+
+  it("decides a draw inside a nucleus that ends behind the candidates", () => {
+    const row = topRow(new Float32Array(100), 90, 1);
+    const parameters = { ...EVERYTHING, topP: 0.951 };
+    // 96 of the 100 stay; known is that it is 95.1 to 96.1.
+    expect(sample(row, parameters, 0.505)).toMatchObject({ kind: "token", id: 48 });
+    expect(sample(row, parameters, 0.5235)).toEqual({ kind: "needFullLogits" });
   });
 
   it("asks for every logit where the draw falls behind the candidates or too close to a border to trust the sum", () => {
@@ -198,23 +217,47 @@ describe("sample against its definition", () => {
     );
   });
 
-  it("agrees at the very borders between tokens, where a sum that is slightly off would flip the draw", () => {
-    fc.assert(
-      fc.property(
-        fc.bigInt({ min: 0n, max: 1000n }),
-        fc.nat(15),
-        fc.integer({ min: -40, max: 40 }),
-        (seed, rank, off) => {
-          const logits = peaked(200, seed);
-          const whole = keptTokens(logits, EVERYTHING);
-          const mass = (count: number) => whole.slice(0, count).reduce((sum, { weight }) => sum + weight, 0);
-          const u = Math.min(1 - 2 ** -53, (mass(rank + 1) / mass(whole.length)) * (1 + off * 1e-6));
-          for (const error of [-1e-5, 0, 1e-5]) {
-            const top = sample(topRow(logits, 16, 1, error), EVERYTHING, u);
-            if (top.kind === "token") expect(top.id).toBe(sampleByDefinition(logits, EVERYTHING, u));
+  it("agrees on flat and sloping rows for every place a cut can fall", () => {
+    const vocabulary = 40;
+    for (const slope of [0, 0.01]) {
+      const logits = Float32Array.from({ length: vocabulary }, (_, id) => -slope * id);
+      for (const topK of [0, 10, 25, 38]) {
+        for (const topP of [0.25, 0.5, 0.9, 0.951, 1]) {
+          for (const minP of [0, 0.8, 1]) {
+            const parameters = { temperature: 1, topK, topP, minP };
+            const full = Array.from({ length: 100 }, (_, i) => sample(fullRow(logits), parameters, (i + 0.37) / 100));
+            full.forEach((result, i) => {
+              expect(result).toMatchObject({ id: sampleByDefinition(logits, parameters, (i + 0.37) / 100) });
+            });
+            for (const k of [1, 5, 20, 30, 36, 39]) {
+              const row = topRow(logits, k, 1);
+              full.forEach((result, i) => {
+                const top = sample(row, parameters, (i + 0.37) / 100);
+                if (top.kind === "token" && result.kind === "token") expect(top.id).toBe(result.id);
+              });
+            }
           }
-        },
-      ),
+        }
+      }
+    }
+  });
+
+  it("agrees at the very borders between tokens, where a sum that is slightly off would flip the draw", () => {
+    const seeds = fc.bigInt({ min: 0n, max: 1000n });
+    const beside = fc.integer({ min: -300, max: 300 });
+    // Far from 0 a float32 sum has few bits left for what is behind the point.
+    const offsets = fc.constantFrom(0, 300, -8000);
+    fc.assert(
+      fc.property(seeds, offsets, fc.nat(15), beside, (seed, offset, rank, millionths) => {
+        const logits = peaked(200, seed).map((logit) => logit + offset);
+        const whole = keptTokens(logits, EVERYTHING);
+        const mass = (count: number) => whole.slice(0, count).reduce((sum, { weight }) => sum + weight, 0);
+        const u = Math.min(1 - 2 ** -53, (mass(rank + 1) / mass(whole.length)) * (1 + millionths * 1e-6));
+        for (const error of [-1e-5, 0, 1e-5]) {
+          const top = sample(topRow(logits, 16, 1, error), EVERYTHING, u);
+          if (top.kind === "token") expect(top.id).toBe(sampleByDefinition(logits, EVERYTHING, u));
+        }
+      }),
       { numRuns: 500 },
     );
   });

@@ -76,7 +76,6 @@ export class Slots<J extends Job> {
   }
 
   leave(slot: number, job: J, ending: Ending): void {
-    this.#leaveTurns(slot);
     this.#states[slot] = { kind: "leaving", job, ending };
   }
 

@@ -100,6 +100,16 @@ describe("SteeringTable", () => {
     expect(steering.acquire("b", persona(2, 0)).kind).toBe("leased");
   });
 
+  it("gives each holder a copy, so that one that writes into its lease harms nobody else", () => {
+    const steering = table(3);
+    const lease = leased(steering, "a", persona(1, 0));
+    lease.rows.fill(2);
+    lease.norms.fill(9);
+    const other = leased(steering, "a", persona(1, 0));
+    expect([...other.rows]).toEqual([1, 0, 0, 0]);
+    expect([...other.norms]).toEqual([Math.fround(Math.sqrt(3)), 0, 0, 0]);
+  });
+
   it("forgets a dropped revision at once, and frees its rows with the last lease", () => {
     const steering = table(3);
     const held = leased(steering, "a", persona(1, 0));
