@@ -21,7 +21,7 @@ import { KEEPALIVE_TIME_MS, KEEPALIVE_TIMEOUT_MS, MAX_MESSAGE_BYTES } from "./li
 export type Client<Service extends DescService> = {
   readonly [Name in keyof Service["method"]]: ClientMethod<Service["method"][Name]>;
 } & Disposable & {
-    /** Close the connection; calls that still run end with CANCELLED or UNAVAILABLE. */
+    /** Cancel the calls that still run and close the connection. */
     close(): void;
   };
 
@@ -49,7 +49,10 @@ export interface ClientOptions {
    * @default false
    */
   readonly allowInsecureToken?: boolean;
-  /** Deadline of calls that set none, in milliseconds. @default {@link UNARY_TIMEOUT_MS} for unary calls, none for streams */
+  /**
+   * Deadline of calls that set none, in milliseconds; Infinity leaves it to the server.
+   * @default {@link UNARY_TIMEOUT_MS} for unary calls, Infinity for streams
+   */
   readonly timeoutMs?: number;
   /** Name that the server's certificate must have, where it differs from the address. */
   readonly serverName?: string;
@@ -58,7 +61,7 @@ export interface ClientOptions {
 export interface CallOptions {
   /** Cancels the call. */
   readonly signal?: AbortSignal;
-  /** Deadline, in milliseconds from now. */
+  /** Deadline, in milliseconds from now; Infinity leaves it to the server. */
   readonly timeoutMs?: number;
   /** Id under which the server logs the call; the server makes one where unset. At most 64 of `A-Z a-z 0-9 . _ : -`. */
   readonly requestId?: string;
@@ -91,23 +94,34 @@ export function createClient<Service extends DescService>(
       ? {}
       : { "grpc.ssl_target_name_override": options.serverName, "grpc.default_authority": options.serverName }),
   });
+  const connection: Connection = { grpcClient, running: new Set(), options };
   const methods = service.methods.map((method) => [
     method.localName,
-    method.methodKind === "unary" ? unary(grpcClient, method, options) : stream(grpcClient, method, options),
+    method.methodKind === "unary" ? unary(connection, method) : stream(connection, method),
   ]);
-  const close = () => grpcClient.close();
+  const close = () => {
+    // grpc-js alone would keep the connection open until the calls end by themselves.
+    for (const call of connection.running) call.cancel();
+    grpcClient.close();
+  };
   return Object.assign(Object.fromEntries(methods), { close, [Symbol.dispose]: close }) as Client<Service>;
 }
 
-function unary(client: GrpcClient, method: DescMethod, options: ClientOptions) {
+interface Connection {
+  readonly grpcClient: GrpcClient;
+  readonly running: Set<{ cancel(): void }>;
+  readonly options: ClientOptions;
+}
+
+function unary({ grpcClient, running, options }: Connection, method: DescMethod) {
   return async (request: MessageInitShape<DescMessage>, callOptions: CallOptions = {}) => {
     const metadata = await callMetadata(options, callOptions);
     const { signal } = callOptions;
     throwIfAborted(signal);
-    let stopListening = () => {};
+    let release = () => {};
     try {
       return await new Promise((resolve, reject) => {
-        const call = client.makeUnaryRequest(
+        const call = grpcClient.makeUnaryRequest(
           methodPath(method),
           encoder(method.input),
           decoder(method.output),
@@ -116,22 +130,22 @@ function unary(client: GrpcClient, method: DescMethod, options: ClientOptions) {
           deadline(callOptions.timeoutMs ?? options.timeoutMs ?? UNARY_TIMEOUT_MS),
           (error, response) => (error === null ? resolve(response) : reject(error)),
         );
-        stopListening = onAbort(signal, () => call.cancel());
+        release = track(call, running, signal);
       });
     } catch (error) {
       throw ClientError.from(error);
     } finally {
-      stopListening();
+      release();
     }
   };
 }
 
-function stream(client: GrpcClient, method: DescMethod, options: ClientOptions) {
+function stream({ grpcClient, running, options }: Connection, method: DescMethod) {
   return (request: MessageInitShape<DescMessage>, callOptions: CallOptions = {}) => ({
     async *[Symbol.asyncIterator]() {
       const metadata = await callMetadata(options, callOptions);
       throwIfAborted(callOptions.signal);
-      const call = client.makeServerStreamRequest(
+      const call = grpcClient.makeServerStreamRequest(
         methodPath(method),
         encoder(method.input),
         decoder(method.output),
@@ -141,13 +155,13 @@ function stream(client: GrpcClient, method: DescMethod, options: ClientOptions) 
       );
       // The status of a call that we cancelled arrives after the loop below stopped listening for it.
       call.on("error", () => {});
-      const stopListening = onAbort(callOptions.signal, () => call.cancel());
+      const release = track(call, running, callOptions.signal);
       try {
         yield* call;
       } catch (error) {
         throw ClientError.from(error);
       } finally {
-        stopListening();
+        release();
         call.cancel();
       }
     },
@@ -181,9 +195,19 @@ function throwIfAborted(signal: AbortSignal | undefined): void {
   throw new ClientError(status.CANCELLED, "CANCELLED", "cancelled before the call", { cause: signal.reason });
 }
 
-function onAbort(signal: AbortSignal | undefined, listener: () => void): () => void {
-  signal?.addEventListener("abort", listener, { once: true });
-  return () => signal?.removeEventListener("abort", listener);
+/** Until released, the call is cancelled with its signal and with its client. */
+function track(
+  call: { cancel(): void },
+  running: Set<{ cancel(): void }>,
+  signal: AbortSignal | undefined,
+): () => void {
+  const cancel = () => call.cancel();
+  running.add(call);
+  signal?.addEventListener("abort", cancel, { once: true });
+  return () => {
+    running.delete(call);
+    signal?.removeEventListener("abort", cancel);
+  };
 }
 
 /** The token stays on this machine. */

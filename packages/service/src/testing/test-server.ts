@@ -21,7 +21,14 @@ export interface TestServer extends AsyncDisposable {
   /** What was logged, line by line. */
   readonly logs: readonly Record<string, unknown>[];
   token(claims?: Partial<Parameters<typeof signDevToken>[1]>): Promise<string>;
-  client(options?: ClientOptions & { readonly roles?: readonly RoleName[] }): Promise<Client<typeof InferenceService>>;
+  client(options?: TestClientOptions): Promise<Client<typeof InferenceService>>;
+}
+
+export interface TestClientOptions extends ClientOptions {
+  /** @default ["operator"] */
+  readonly roles?: readonly RoleName[];
+  /** @default the server's own */
+  readonly address?: string;
 }
 
 export async function startTestServer(
@@ -58,9 +65,9 @@ export async function startTestServer(
     dataDir,
     logs,
     token,
-    client: async ({ roles, ...clientOptions } = {}) => {
+    client: async ({ roles, address = server.address, ...clientOptions } = {}) => {
       const given = clientOptions.token ?? (await token(roles === undefined ? {} : { roles }));
-      const client = createClient(InferenceService, server.address, credentials.createInsecure(), {
+      const client = createClient(InferenceService, address, credentials.createInsecure(), {
         ...clientOptions,
         token: given,
       });
