@@ -1,0 +1,104 @@
+"""Linear tone and topic classifiers over words, trained on generated text alone: no model, no steering involved.
+
+A feature is binary: a word or word pair of the lowercased text, or a length bucket such as ``len<=8`` (number of matches of
+PATTERN). The score of a class is its bias plus the weights of the features present; the highest score wins.
+"""
+
+import random
+import re
+from collections import Counter
+
+import numpy as np
+from corpus import FREE_TONES, SYSTEM_P, Tone, follow_up, render, reply_to
+from scipy.sparse import csr_matrix
+from sklearn.linear_model import LogisticRegression
+from topics import TOPICS
+
+PATTERN = r"[a-z']+|[!?.;,]"
+LENGTH_BUCKETS = (4, 8, 12, 18)
+TONES = [name for name, _ in FREE_TONES]
+
+
+def features(text: str) -> set[str]:
+    words = re.findall(PATTERN, text.lower())
+    out = set(words) | {f"{a} {b}" for a, b in zip(words, words[1:])}
+    return out | {f"len<={limit}" for limit in LENGTH_BUCKETS if len(words) <= limit}
+
+
+def tone_samples(rng: random.Random, per_tone: int, intensities: tuple[float, ...]) -> list[tuple[str, str]]:
+    """(reply, label); an intensity below 0.4 is labelled neutral, for it hardly shows."""
+    out = []
+    for name in TONES:
+        for _ in range(per_tone):
+            p = rng.choice(intensities)
+            tone = Tone((name,), p)
+            topic = rng.choice(list(TOPICS))
+            reply = reply_to(rng, topic, tone)[1] if rng.random() < 0.85 else render(follow_up(rng, topic)[1], tone, rng)
+            out.append((reply, name if p >= 0.4 else "neutral"))
+    return out
+
+
+def topic_samples(rng: random.Random, count: int) -> list[tuple[str, str]]:
+    """(reply, topic) in any tone and intensity."""
+    out = []
+    for _ in range(count):
+        topic = rng.choice(list(TOPICS))
+        tone = Tone((rng.choice(TONES),), rng.choice([0.2, 0.5, SYSTEM_P]))
+        out.append((reply_to(rng, topic, tone)[1], topic))
+    return out
+
+
+class Linear:
+    """Multinomial logistic regression in the form that ``classifiers.json`` holds."""
+
+    def __init__(self, samples: list[tuple[str, str]], classes: list[str], keep: int):
+        self.classes = classes
+        counts = Counter(feature for text, _ in samples for feature in features(text))
+        self.names = sorted(name for name, count in counts.items() if count >= 8)
+        weights, _ = self._fit(samples)
+        # Prune to the features that matter most, then fit again.
+        strength = np.abs(weights).max(0)
+        self.names = sorted(self.names[i] for i in np.argsort(-strength)[:keep])
+        weights, bias = self._fit(samples)
+        self.weights, self.bias = weights.round(4), bias.round(4)
+
+    def _matrix(self, texts: list[str]) -> csr_matrix:
+        index = {name: i for i, name in enumerate(self.names)}
+        rows, columns = [], []
+        for row, text in enumerate(texts):
+            found = [index[name] for name in features(text) if name in index]
+            rows += [row] * len(found)
+            columns += found
+        return csr_matrix((np.ones(len(rows)), (rows, columns)), shape=(len(texts), len(self.names)))
+
+    def _fit(self, samples):
+        model = LogisticRegression(C=2.0, max_iter=400)
+        model.fit(self._matrix([text for text, _ in samples]), [self.classes.index(label) for _, label in samples])
+        return model.coef_, model.intercept_
+
+    def predict(self, texts: list[str]) -> list[str]:
+        scores = self._matrix(texts) @ self.weights.T + self.bias
+        return [self.classes[i] for i in scores.argmax(1)]
+
+    def accuracy(self, samples: list[tuple[str, str]]) -> float:
+        found = self.predict([text for text, _ in samples])
+        return float(np.mean([a == label for a, (_, label) in zip(found, samples)]))
+
+    def to_json(self, accuracy: float) -> dict:
+        return {
+            "classes": self.classes,
+            "features": {"lowercase": True, "pattern": PATTERN, "ngrams": [1, 2], "lengthBuckets": list(LENGTH_BUCKETS), "value": "binary"},
+            "vocabulary": {name: i for i, name in enumerate(self.names)},
+            "weights": self.weights.tolist(),
+            "bias": self.bias.tolist(),
+            "heldOutAccuracy": round(accuracy, 4),
+        }
+
+
+def train_classifiers(seed: int = 21) -> tuple[Linear, Linear, dict[str, float]]:
+    rng = random.Random(seed)
+    tone = Linear(tone_samples(rng, 3000, (0.0, 0.2, 0.6, SYSTEM_P, SYSTEM_P)), TONES, 700)
+    topic = Linear(topic_samples(rng, 9000), list(TOPICS), 450)
+    held = random.Random(seed + 1)
+    accuracy = {"tone": tone.accuracy(tone_samples(held, 500, (SYSTEM_P,))), "topic": topic.accuracy(topic_samples(held, 3000))}
+    return tone, topic, accuracy
