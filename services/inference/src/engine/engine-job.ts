@@ -1,7 +1,7 @@
 import type { BodyBatch } from "@persona-mesh/model/runtime";
+import type { TopRow } from "../sampling/index.ts";
 import type { Ending, Job, PrefillStep, RowOutcome } from "../scheduler/index.ts";
 import type { Heads } from "./heads.ts";
-import type { RowSteering } from "./row-steering.ts";
 import type { WornPersona } from "./worn-persona.ts";
 
 /** One chunk of a prompt, after its run. The arrays belong to the batch: read them before returning. */
@@ -35,7 +35,7 @@ export interface GeneratingJob extends BaseJob {
   beforeStep(): void;
   readonly sampling: { readonly temperature: number };
   /** Choose the next token. */
-  sample(state: TokenState, top: TopRow, heads: Heads): Promise<RowOutcome>;
+  sample(state: TokenState, top: TopState, heads: Heads): Promise<RowOutcome>;
 }
 
 /** Reads its prompt chunk by chunk and is done. */
@@ -51,19 +51,8 @@ export interface ReadingJob extends BaseJob {
 export type EngineJob = GeneratingJob | ReadingJob;
 
 /** The top head's answer for one row. */
-export interface TopRow {
-  /** float32[candidates], descending. */
-  readonly logits: Float32Array;
-  /** Token ids of the candidates. */
-  readonly ids: Int32Array;
-  /** log Σ exp(logits) over the vocabulary. */
-  readonly logSumExp: number;
-  /** log Σ exp(logits / temperature). */
-  readonly temperedLogSumExp: number;
+export interface TopState {
+  readonly row: TopRow;
   /** Shannon entropy at temperature 1, nats. */
   readonly entropy: number;
-}
-
-export function steeringOf(job: EngineJob): RowSteering {
-  return job.worn.steering;
 }

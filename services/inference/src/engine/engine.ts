@@ -11,7 +11,7 @@ import {
   Scheduler,
   type SchedulerFigures,
 } from "../scheduler/index.ts";
-import { type EngineJob, type GeneratingJob, type ReadingJob, steeringOf, type TokenState } from "./engine-job.ts";
+import type { EngineJob, GeneratingJob, ReadingJob, TokenState } from "./engine-job.ts";
 import { Heads } from "./heads.ts";
 import { UNSTEERED, writeSteering } from "./row-steering.ts";
 
@@ -133,7 +133,7 @@ export class Engine {
       batch.tokens.set(job.prompt.subarray(start, end));
       batch.lastPosition[0] = end - 1;
       batch.select.set(select);
-      writeSteering(batch, 0, this.#runtime.spec.layers, steeringOf(job), step.phase);
+      writeSteering(batch, 0, this.#runtime.spec.layers, job.worn.steering, step.phase);
       await batch.run();
       return this.#scheduler.completePrefill(step, await this.#outcomeOfChunk(step, job, batch));
     } finally {
@@ -160,7 +160,7 @@ export class Engine {
       if (row.kind === "decode" && row.job.kind === "generate") {
         row.job.beforeStep();
         batch.tokens[slot] = row.job.nextToken;
-        writeSteering(batch, slot, layers, steeringOf(row.job), "generated");
+        writeSteering(batch, slot, layers, row.job.worn.steering, "generated");
         const state = {
           hidden: batch.hidden.subarray(slot * hidden, (slot + 1) * hidden),
           projections: batch.projections.subarray(slot * layers, (slot + 1) * layers),
@@ -190,12 +190,8 @@ export class Engine {
     for (const [index, { job, state }] of rows.entries()) {
       const row = top[index];
       if (row === undefined) throw new Error("the head gave fewer rows than it was given");
-      if (!Number.isFinite(row.logSumExp)) {
-        outcomes.push(overflow(job));
-        continue;
-      }
       try {
-        outcomes.push(await job.sample(state, row, this.#heads));
+        outcomes.push(Number.isFinite(row.entropy) ? await job.sample(state, row, this.#heads) : overflow(job));
       } catch (error) {
         outcomes.push({ kind: "fail", error });
       }

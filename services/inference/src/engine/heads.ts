@@ -1,6 +1,6 @@
 import { HEAD } from "@persona-mesh/model/graph";
 import type { ModelRuntime } from "@persona-mesh/model/runtime";
-import type { TopRow } from "./engine-job.ts";
+import type { TopState } from "./engine-job.ts";
 
 /**
  * Turns hidden states into what a call needs. Calls do not overlap: each reuses the buffers of the one before.
@@ -16,7 +16,7 @@ export class Heads {
    * @param hidden - float32[hidden] per row
    * @param temperatures - one per row; 0 (greedy) is read as 1
    */
-  async top(hidden: readonly Float32Array[], temperatures: readonly number[]): Promise<TopRow[]> {
+  async top(hidden: readonly Float32Array[], temperatures: readonly number[]): Promise<TopState[]> {
     const head = this.#filled("head-top", hidden);
     const inverse = head.floats(HEAD.inverseTemperature);
     temperatures.forEach((temperature, row) => {
@@ -29,10 +29,14 @@ export class Heads {
     return hidden.map((_, row) => {
       const [from, to] = [row * candidates, (row + 1) * candidates];
       return {
-        logits: logits.slice(from, to),
-        ids: Int32Array.from(ids.subarray(from, to), Number),
-        logSumExp: head.floats(HEAD.logSumExp)[row] as number,
-        temperedLogSumExp: head.floats(HEAD.temperedLogSumExp)[row] as number,
+        row: {
+          kind: "top",
+          logits: logits.slice(from, to),
+          ids: Int32Array.from(ids.subarray(from, to), Number),
+          vocabulary: this.#runtime.spec.vocabulary,
+          logSumExp: head.floats(HEAD.logSumExp)[row] as number,
+          temperedLogSumExp: head.floats(HEAD.temperedLogSumExp)[row] as number,
+        },
         entropy: head.floats(HEAD.entropy)[row] as number,
       };
     });

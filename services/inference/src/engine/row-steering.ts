@@ -1,10 +1,8 @@
+import type { Phase } from "../scheduler/index.ts";
 import type { Lease } from "../table/index.ts";
 
 /** Which positions of a sequence a persona acts on. */
 export type Positions = "ALL" | "PROMPT" | "GENERATED";
-
-/** Which part of the sequence a step writes. */
-export type Phase = "prompt" | "generated";
 
 /** How one row of the batch is steered in the next step. Changed between steps only. */
 export interface RowSteering {

@@ -1,4 +1,5 @@
 import { createHash } from "node:crypto";
+import { ServiceError } from "@persona-mesh/service";
 import {
   type Composed,
   type CompositionPolicy,

@@ -551,7 +551,8 @@ export const StartedSchema: GenMessage<Started> = /*@__PURE__*/
  */
 export type Tokens = Message<"persona.inference.v1.Tokens"> & {
   /**
-   * What can be shown now; whole characters only, so it may lag behind the tokens.
+   * What can be shown now. Whole characters only, and nothing that may yet become a stop string: so it may lag behind
+   * the tokens, and the last message before Finished may hold text alone.
    *
    * @generated from field: string text = 1;
    */

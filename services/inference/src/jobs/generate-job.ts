@@ -1,0 +1,194 @@
+import type { Tokenizer } from "@persona-mesh/model";
+import { StreamingDecoder } from "@persona-mesh/model";
+import { measureReply, type ReplyMeasures } from "@persona-mesh/steering";
+import type { GeneratingJob, TokenState, TopState } from "../engine/engine-job.ts";
+import type { WornPersona } from "../engine/worn-persona.ts";
+import type { LoadedPersona } from "../personas/loaded-persona.ts";
+import {
+  type Sampled,
+  type SamplingParameters,
+  StopScanner,
+  sample,
+  type TokenLogProb,
+  uniform,
+} from "../sampling/index.ts";
+import type { Ending, FinishReason, RowOutcome } from "../scheduler/index.ts";
+import { EventQueue } from "./event-queue.ts";
+import { errorOf } from "./outcome.ts";
+
+export interface GenerateInput {
+  readonly id: string;
+  readonly prompt: readonly number[];
+  readonly worn: WornPersona;
+  readonly sampling: SamplingParameters;
+  /** uint64 */
+  readonly seed: bigint;
+  readonly maxTokens: number;
+  readonly stops: readonly string[];
+  readonly topLogProbs: number;
+  /** Tokens that end a reply. */
+  readonly endTokens: ReadonlySet<number>;
+  readonly tokenizer: Tokenizer;
+}
+
+/** One token of a reply and what is known of it. */
+export interface ReplyToken {
+  readonly id: number;
+  /** Under the unmodified distribution, nats. */
+  readonly logProb: number;
+  readonly entropy: number;
+  readonly alternatives: readonly TokenLogProb[];
+  /** Residual · unit row direction over the reference norm, one per dosed layer of the persona. */
+  readonly projections: readonly number[];
+}
+
+export interface FinishedReply {
+  readonly reason: FinishReason;
+  readonly tokens: number;
+  /** Undefined for an empty reply. */
+  readonly measures: ReplyMeasures | undefined;
+  readonly queueMillis: number;
+  readonly prefillMillis: number;
+  readonly decodeMillis: number;
+}
+
+export type GenerateEvent =
+  | { readonly kind: "started"; readonly persona: LoadedPersona | undefined }
+  | { readonly kind: "token"; readonly text: string; readonly token: ReplyToken }
+  | {
+      readonly kind: "switched";
+      readonly persona: LoadedPersona | undefined;
+      readonly afterTokens: number;
+      readonly micros: number;
+    }
+  /** `text` is what the stop strings had held back. */
+  | { readonly kind: "finished"; readonly text: string; readonly reply: FinishedReply };
+
+/** Writes a reply token by token into a stream of events. */
+export class GenerateJob implements GeneratingJob {
+  readonly kind = "generate";
+  readonly id: string;
+  readonly prompt: Int32Array;
+  readonly tokens: number;
+  readonly worn: WornPersona;
+  readonly sampling: SamplingParameters;
+  readonly events = new EventQueue<GenerateEvent>();
+  readonly #input: GenerateInput;
+  readonly #decoder: StreamingDecoder;
+  readonly #stops: StopScanner;
+  readonly #ids: number[] = [];
+  readonly #entropies: number[] = [];
+  readonly #logProbs: number[] = [];
+  readonly #queuedAt = performance.now();
+  #startedAt: number | undefined;
+  #firstTokenAt: number | undefined;
+  /** Why the persona could not be taken on; ends the request at the next token. */
+  #failure: { readonly error: unknown } | undefined;
+
+  constructor(input: GenerateInput) {
+    this.id = input.id;
+    this.#input = input;
+    this.prompt = Int32Array.from(input.prompt);
+    this.tokens = this.prompt.length;
+    this.worn = input.worn;
+    this.sampling = input.sampling;
+    this.#decoder = new StreamingDecoder(input.tokenizer);
+    this.#stops = new StopScanner(input.stops);
+  }
+
+  get nextToken(): number {
+    const token = this.#ids.at(-1);
+    if (token === undefined) throw new Error(`job ${this.id} decodes before its first token`);
+    return token;
+  }
+
+  /** Means over the tokens so far, for logs; undefined before the first. */
+  measures(): ReplyMeasures | undefined {
+    if (this.#ids.length === 0) return undefined;
+    return measureReply({ tokenIds: this.#ids, entropies: this.#entropies, logProbs: this.#logProbs });
+  }
+
+  beforeStep(): void {
+    if (this.#startedAt === undefined) {
+      this.#startedAt = performance.now();
+      this.events.push({ kind: "started", persona: this.worn.persona });
+      return;
+    }
+    try {
+      const switched = this.worn.refresh();
+      if (switched === undefined) return;
+      const { persona, micros } = switched;
+      this.events.push({ kind: "switched", persona, afterTokens: this.#ids.length, micros });
+    } catch (error) {
+      this.#failure = { error };
+    }
+  }
+
+  async sample(state: TokenState, top: TopState, heads: Parameters<GeneratingJob["sample"]>[2]): Promise<RowOutcome> {
+    if (this.#failure !== undefined) return { kind: "fail", error: this.#failure.error };
+    const { seed, topLogProbs } = this.#input;
+    const random = uniform(seed, 0, this.#ids.length);
+    const choose = (row: Parameters<typeof sample>[0]): Sampled => sample(row, this.sampling, random, topLogProbs);
+    let chosen = choose(top.row);
+    // The candidates did not hold enough of the mass: rare, and worth a second head for an exact answer.
+    if (chosen.kind === "needFullLogits") chosen = choose({ kind: "full", logits: await heads.logits(state.hidden) });
+    if (chosen.kind !== "token") throw new Error(`the sampler gave ${chosen.kind} for a finite row`);
+    const { id, logProb, alternatives } = chosen;
+    return this.#take({ id, logProb, entropy: top.entropy, alternatives, projections: this.#projections(state) });
+  }
+
+  ended(ending: Ending): void {
+    if (ending.kind !== "finished") {
+      this.events.fail(errorOf(ending));
+      return;
+    }
+    const text = ending.reason === "stop" ? "" : this.#rest();
+    this.events.push({ kind: "finished", text, reply: this.#finished(ending.reason) });
+    this.events.end();
+  }
+
+  #take(token: ReplyToken): RowOutcome {
+    this.#firstTokenAt ??= performance.now();
+    this.#ids.push(token.id);
+    // float32 rounding may leave an entropy or a surprisal a hair below 0.
+    this.#entropies.push(Math.max(0, token.entropy));
+    this.#logProbs.push(Math.min(0, token.logProb));
+    if (this.#input.endTokens.has(token.id)) {
+      this.events.push({ kind: "token", text: "", token });
+      return { kind: "finish", reason: "end" };
+    }
+    const scanned = this.#stops.push(this.#decoder.push(token.id));
+    this.events.push({ kind: "token", text: scanned.text, token });
+    if (scanned.kind === "stopped") return { kind: "finish", reason: "stop" };
+    return this.#ids.length >= this.#input.maxTokens ? { kind: "finish", reason: "maxTokens" } : { kind: "continue" };
+  }
+
+  /** Text that waited for the end of a character or of a stop string. */
+  #rest(): string {
+    return this.#stops.push(this.#decoder.flush()).text + this.#stops.flush();
+  }
+
+  #projections({ projections }: TokenState): number[] {
+    const { persona, steering } = this.worn;
+    const norms = steering.lease?.norms;
+    if (persona === undefined || norms === undefined) return [];
+    return persona.doses.map(({ layer, referenceNorm }) => {
+      const length = norms[layer] as number;
+      return length === 0 ? 0 : (projections[layer] as number) / length / referenceNorm;
+    });
+  }
+
+  #finished(reason: FinishReason): FinishedReply {
+    const now = performance.now();
+    const started = this.#startedAt ?? now;
+    const first = this.#firstTokenAt ?? now;
+    return {
+      reason,
+      tokens: this.#ids.length,
+      measures: this.measures(),
+      queueMillis: started - this.#queuedAt,
+      prefillMillis: first - started,
+      decodeMillis: now - first,
+    };
+  }
+}

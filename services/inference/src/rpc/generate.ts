@@ -1,0 +1,180 @@
+import { randomBytes } from "node:crypto";
+import type { MessageInitShape } from "@bufbuild/protobuf";
+import { FinishReason, type GenerateRequest, type GenerateResponseSchema, type Sampling } from "@persona-mesh/protocol";
+import { type CallContext, type FieldViolation, ServiceError } from "@persona-mesh/service";
+import { type GenerateEvent, GenerateJob } from "../jobs/generate-job.ts";
+import { MAX_STOP_CHARACTERS, MAX_STOPS, MAX_TEMPERATURE, type SamplingParameters } from "../sampling/index.ts";
+import type { FinishReason as Finish } from "../scheduler/index.ts";
+import type { Worker } from "../worker.ts";
+import { personaProof, steeringFields } from "./persona-proof.ts";
+import { selectPersona } from "./persona-selection.ts";
+import { encodePrompt } from "./prompt.ts";
+
+const DEFAULT_MAX_TOKENS = 256;
+
+/** Alternatives per token: what other generation services allow. */
+const MAX_TOP_LOG_PROBS = 20;
+
+const FINISH_REASONS: Record<Exclude<Finish, "prefilled">, FinishReason> = {
+  end: FinishReason.END,
+  stop: FinishReason.STOP,
+  maxTokens: FinishReason.MAX_TOKENS,
+  context: FinishReason.CONTEXT,
+};
+
+type Response = MessageInitShape<typeof GenerateResponseSchema>;
+
+/** Generate: a job in the batch, its events as messages. When the client goes, the job goes. */
+export async function* generate(
+  worker: Worker,
+  request: GenerateRequest,
+  context: CallContext,
+): AsyncGenerator<Response> {
+  const { spec, tokens } = worker.model.manifest;
+  const sampling = samplingOf(request);
+  const prompt = encodePrompt(worker, request.prompt);
+  const worn = selectPersona(worker, context.caller, request.persona);
+  const seed = request.sampling?.seed ?? randomBytes(8).readBigUInt64LE();
+  const job = new GenerateJob({
+    id: context.requestId,
+    prompt,
+    worn,
+    sampling,
+    seed,
+    maxTokens: Math.min(request.maxTokens ?? DEFAULT_MAX_TOKENS, spec.contextTokens - prompt.length),
+    stops: request.stop,
+    topLogProbs: request.topLogProbs,
+    endTokens: new Set(request.ignoreEos ? [] : tokens.eos),
+    tokenizer: worker.text.tokenizer,
+  });
+  const cancel = () => worker.engine.cancel(job.id);
+  try {
+    worker.engine.submit(job);
+    context.signal.addEventListener("abort", cancel, { once: true });
+    for await (const event of job.events) {
+      if (event.kind === "finished" && event.text !== "")
+        yield { event: { case: "tokens", value: { text: event.text } } };
+      yield message(worker, job, event, { context, seed });
+    }
+  } finally {
+    context.signal.removeEventListener("abort", cancel);
+    cancel();
+    const measures = job.measures();
+    context.annotate({
+      ...steeringFields(worn.persona, worn.gain),
+      promptTokens: prompt.length,
+      replyTokens: measures?.tokens ?? 0,
+      entropy: measures?.entropy ?? null,
+      repetition: measures?.repetition ?? null,
+    });
+  }
+}
+
+function message(
+  worker: Worker,
+  job: GenerateJob,
+  event: GenerateEvent,
+  { context, seed }: { context: CallContext; seed: bigint },
+): Response {
+  const { gain } = job.worn;
+  switch (event.kind) {
+    case "started":
+      return {
+        event: {
+          case: "started",
+          value: {
+            requestId: context.requestId,
+            modelChecksum: worker.model.manifest.modelChecksum,
+            graphDigest: worker.model.manifest.graphDigest,
+            ...(event.persona === undefined ? {} : { persona: personaProof(event.persona, gain) }),
+            promptTokens: job.tokens,
+            seed,
+          },
+        },
+      };
+    case "token": {
+      const { id, logProb, entropy, projections, alternatives } = event.token;
+      const token = { id, logProb, entropy, projections: [...projections], topLogProbs: [...alternatives] };
+      return { event: { case: "tokens", value: { text: event.text, tokens: [token] } } };
+    }
+    case "switched":
+      return {
+        event: {
+          case: "personaSwitched",
+          value: {
+            ...(event.persona === undefined ? {} : { persona: personaProof(event.persona, gain) }),
+            afterTokens: event.afterTokens,
+            switchMicros: event.micros,
+          },
+        },
+      };
+    case "finished": {
+      const { reply } = event;
+      return {
+        event: {
+          case: "finished",
+          value: {
+            reason: FINISH_REASONS[reply.reason as Exclude<Finish, "prefilled">],
+            promptTokens: job.tokens,
+            completionTokens: reply.tokens,
+            effectiveAlphaHundredths:
+              job.worn.persona === undefined ? 0 : personaProof(job.worn.persona, gain).effectiveAlphaHundredths,
+            meanEntropy: reply.measures?.entropy ?? 0,
+            meanSurprisal: reply.measures?.surprisal ?? 0,
+            repetition: reply.measures?.repetition ?? 0,
+            queueMillis: reply.queueMillis,
+            prefillMillis: reply.prefillMillis,
+            decodeMillis: reply.decodeMillis,
+          },
+        },
+      };
+    }
+  }
+}
+
+/** Every wrong field at once. @throws ServiceError INVALID_ARGUMENT */
+function samplingOf(request: GenerateRequest): SamplingParameters {
+  const { sampling, maxTokens, stop, topLogProbs } = request;
+  const parameters = {
+    temperature: sampling?.temperature ?? 1,
+    topK: sampling?.topK ?? 0,
+    topP: sampling?.topP ?? 1,
+    minP: sampling?.minP ?? 0,
+  };
+  const violations: FieldViolation[] = [
+    ...samplingViolations(parameters),
+    ...(maxTokens === 0 ? [{ field: "max_tokens", description: "must be at least 1" }] : []),
+    ...(topLogProbs > MAX_TOP_LOG_PROBS
+      ? [{ field: "top_log_probs", description: `${topLogProbs} is over ${MAX_TOP_LOG_PROBS}` }]
+      : []),
+    ...stopViolations(stop),
+  ];
+  if (violations.length > 0) throw ServiceError.invalid(violations);
+  return parameters;
+}
+
+function samplingViolations({ temperature, topP, minP }: SamplingParameters): FieldViolation[] {
+  const checks: [keyof Sampling & string, boolean, string][] = [
+    [
+      "temperature",
+      temperature >= 0 && temperature <= MAX_TEMPERATURE,
+      `${temperature} is not from 0 to ${MAX_TEMPERATURE}`,
+    ],
+    ["topP", topP > 0 && topP <= 1, `${topP} is not above 0 and at most 1`],
+    ["minP", minP >= 0 && minP <= 1, `${minP} is not from 0 to 1`],
+  ];
+  const fields: Record<string, string> = { temperature: "temperature", topP: "top_p", minP: "min_p" };
+  return checks
+    .filter(([, ok]) => !ok)
+    .map(([name, , description]) => ({ field: `sampling.${fields[name]}`, description }));
+}
+
+function stopViolations(stops: readonly string[]): FieldViolation[] {
+  if (stops.length > MAX_STOPS)
+    return [{ field: "stop", description: `${stops.length} strings, at most ${MAX_STOPS}` }];
+  return stops.flatMap((stop, index) => {
+    const characters = [...stop].length;
+    const fits = characters >= 1 && characters <= MAX_STOP_CHARACTERS && stop.isWellFormed();
+    return fits ? [] : [{ field: `stop[${index}]`, description: `must have 1 to ${MAX_STOP_CHARACTERS} characters` }];
+  });
+}

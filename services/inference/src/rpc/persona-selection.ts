@@ -1,0 +1,93 @@
+import type { InlinePersona, PersonaSelector } from "@persona-mesh/protocol";
+import { type Caller, ServiceError } from "@persona-mesh/service";
+import { HARD_CAP_HUNDREDTHS, type LayerDirection, type Term } from "@persona-mesh/steering";
+import { type PersonaSource, WornPersona } from "../engine/worn-persona.ts";
+import { type LoadedPersona, loadPersona, modelMismatch } from "../personas/loaded-persona.ts";
+import type { Worker } from "../worker.ts";
+import { modeFrom, policyFrom, positionsFrom } from "./steering-words.ts";
+import { vectorFrom } from "./tensor.ts";
+
+/**
+ * What a call wears.
+ *
+ * @throws ServiceError PERSONA_NOT_FOUND for unknown and foreign names alike, PERMISSION_DENIED, INVALID_ARGUMENT, VECTOR_FORMAT,
+ * MODEL_MISMATCH; SteeringError
+ */
+export function selectPersona(worker: Worker, caller: Caller, selector: PersonaSelector | undefined): WornPersona {
+  const gain = selector?.gain ?? 1;
+  if (!(gain >= 0 && gain <= 1)) {
+    throw ServiceError.invalid([{ field: "persona.gain", description: `${gain} is not from 0 to 1` }]);
+  }
+  return new WornPersona(worker.table, { ...sourceOf(worker, caller, selector), gain });
+}
+
+/** One persona from beginning to end, or none. */
+export function wear(worker: Worker, persona: LoadedPersona | undefined, gain = 1): WornPersona {
+  return new WornPersona(worker.table, { ...fixed(persona), gain });
+}
+
+function sourceOf(
+  worker: Worker,
+  caller: Caller,
+  selector: PersonaSelector | undefined,
+): Pick<PersonaSource, "current" | "follow"> {
+  const { personas } = worker;
+  const selected = selector?.selector;
+  switch (selected?.case) {
+    case "name": {
+      const persona = personas.find(caller.tenant, selected.value);
+      if (persona === undefined) {
+        throw new ServiceError("PERSONA_NOT_FOUND", "the caller's tenant has no such persona");
+      }
+      return fixed(persona);
+    }
+    case "unsteered":
+      return fixed(undefined);
+    case "inline": {
+      if (!caller.roles.has("service")) {
+        throw new ServiceError("PERMISSION_DENIED", "inline vectors need the role service");
+      }
+      return fixed(inlinePersona(worker, selected.value));
+    }
+    case "active":
+    case undefined:
+      return selected?.case === "active" && selected.value.follow
+        ? { current: () => personas.active(caller.tenant), follow: true }
+        : fixed(personas.active(caller.tenant));
+  }
+}
+
+function fixed(persona: LoadedPersona | undefined): Pick<PersonaSource, "current" | "follow"> {
+  return { current: () => persona, follow: false };
+}
+
+function inlinePersona({ model }: Worker, inline: InlinePersona): LoadedPersona {
+  const { modelChecksum, spec } = model.manifest;
+  const terms = inline.terms.map((term, index): Term => {
+    const field = `persona.inline.terms[${index}]`;
+    if (term.modelChecksum !== modelChecksum) throw modelMismatch(field, term.modelChecksum, modelChecksum);
+    const directions = new Map<number, LayerDirection>();
+    for (const [at, { layer, direction, referenceNorm }] of term.directions.entries()) {
+      if (directions.has(layer)) {
+        throw new ServiceError("LAYER_OUT_OF_RANGE", `${field} has two directions at layer ${layer}`);
+      }
+      directions.set(layer, {
+        direction: vectorFrom(direction, `${field}.directions[${at}].direction`),
+        referenceNorm,
+      });
+    }
+    return { id: `term ${index}`, alphaHundredths: term.alphaHundredths, directions };
+  });
+  return loadPersona(
+    {
+      name: "",
+      mode: modeFrom(inline.mode),
+      positions: positionsFrom(inline.positions),
+      policy: policyFrom(inline.policy),
+      terms,
+      versionDigests: [],
+      capHundredths: HARD_CAP_HUNDREDTHS,
+    },
+    { modelChecksum, hidden: spec.hidden, layers: spec.layers },
+  );
+}

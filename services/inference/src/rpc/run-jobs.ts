@@ -1,0 +1,42 @@
+import type { Engine } from "../engine/engine.ts";
+import type { ReadingJob } from "../engine/engine-job.ts";
+import type { Outcome } from "../jobs/outcome.ts";
+
+/** Jobs of one call that are in the engine at once: enough to keep slots busy, few enough to leave room in the queue. */
+const CONCURRENCY = 4;
+
+/**
+ * Run the jobs of one call, a few at a time, and give results as they come, each with its index.
+ * The first failure ends the call, and whatever way it ends, nothing of it stays in the engine.
+ */
+export async function* runJobs<Result>(
+  engine: Engine,
+  jobs: readonly (() => ReadingJob & { readonly outcome: Outcome<Result> })[],
+  signal: AbortSignal,
+): AsyncGenerator<[number, Result]> {
+  const running = new Map<number, { id: string; result: Promise<[number, Result]> }>();
+  const cancelAll = () => {
+    for (const { id } of running.values()) engine.cancel(id);
+  };
+  signal.addEventListener("abort", cancelAll, { once: true });
+  try {
+    let next = 0;
+    while (next < jobs.length || running.size > 0) {
+      signal.throwIfAborted();
+      for (; next < jobs.length && running.size < CONCURRENCY; next++) {
+        const index = next;
+        const job = (jobs[index] as (typeof jobs)[number])();
+        engine.submit(job);
+        running.set(index, { id: job.id, result: job.outcome.promise.then((result) => [index, result]) });
+      }
+      const [index, result] = await Promise.race([...running.values()].map((job) => job.result));
+      running.delete(index);
+      yield [index, result];
+    }
+  } finally {
+    signal.removeEventListener("abort", cancelAll);
+    cancelAll();
+    // Their rejections have no reader any more.
+    for (const { result } of running.values()) result.catch(() => {});
+  }
+}

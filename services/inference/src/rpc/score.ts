@@ -1,0 +1,99 @@
+import type { MessageInitShape } from "@bufbuild/protobuf";
+import type { Continuation, ScoreRequest, ScoreResponseSchema } from "@persona-mesh/protocol";
+import { type CallContext, ServiceError } from "@persona-mesh/service";
+import { type Score, ScoreJob } from "../jobs/score-job.ts";
+import type { Worker } from "../worker.ts";
+import { personaProof, steeringFields } from "./persona-proof.ts";
+import { selectPersona, wear } from "./persona-selection.ts";
+import { encodePrompt, requireRoom, requireTokenIds } from "./prompt.ts";
+import { runJobs } from "./run-jobs.ts";
+
+/** Bounds the work of one call: each continuation is read twice. */
+const MAX_CONTINUATIONS = 64;
+const MAX_TOKEN_SETS = 64;
+
+/** Score: every continuation without the persona and with it, in one call. */
+export async function score(
+  worker: Worker,
+  request: ScoreRequest,
+  context: CallContext,
+): Promise<MessageInitShape<typeof ScoreResponseSchema>> {
+  requireCounts(request);
+  const prompt = encodePrompt(worker, request.prompt, 0);
+  const continuations = request.continuations.map((continuation, index) => {
+    const ids = continuationIds(worker, continuation, index);
+    requireRoom(worker, prompt.length + ids.length - 1, 0);
+    return ids;
+  });
+  const tokenSets = request.tokenSets.map(({ ids }, index) => {
+    requireTokenIds(worker, ids, `token_sets[${index}].ids`);
+    return ids;
+  });
+  const { persona, gain } = selectPersona(worker, context.caller, request.persona);
+  // A call that only asks for masses reads the prompt alone.
+  const texts = continuations.length === 0 ? [[]] : continuations;
+  const sides = persona === undefined ? [undefined] : [undefined, persona];
+  const jobs = sides.flatMap((worn, side) =>
+    texts.map((continuation, index) => () => {
+      const id = `${context.requestId}/${side}/${index}`;
+      return new ScoreJob({
+        id,
+        prompt,
+        continuation,
+        tokenSets: index === 0 ? tokenSets : [],
+        worn: wear(worker, worn, gain),
+      });
+    }),
+  );
+  const scores: Score[] = [];
+  for await (const [index, result] of runJobs(worker.engine, jobs, context.signal)) scores[index] = result;
+  const unsteered = scores.slice(0, texts.length);
+  const steered = persona === undefined ? [] : scores.slice(texts.length);
+  context.annotate({
+    ...steeringFields(persona, gain),
+    promptTokens: prompt.length,
+    continuations: continuations.length,
+  });
+
+  return {
+    ...(persona === undefined ? {} : { persona: personaProof(persona, gain) }),
+    continuations: continuations.map((tokenIds, index) => ({
+      tokenIds,
+      ...side("unsteered", unsteered[index]),
+      ...side("steered", steered[index]),
+    })),
+    tokenSets: request.tokenSets.map(({ name }, index) => ({
+      name,
+      unsteered: unsteered[0]?.masses[index] as number,
+      ...(steered[0] === undefined ? {} : { steered: steered[0].masses[index] as number }),
+    })),
+  };
+}
+
+function side(name: "steered" | "unsteered", result: Score | undefined) {
+  if (result === undefined) return {};
+  return { [name]: { logProbs: [...result.logProbs], entropies: [...result.entropies] } };
+}
+
+function requireCounts({ continuations, tokenSets }: ScoreRequest): void {
+  const violations = [
+    ...(continuations.length > MAX_CONTINUATIONS
+      ? [{ field: "continuations", description: `${continuations.length}, at most ${MAX_CONTINUATIONS}` }]
+      : []),
+    ...(tokenSets.length > MAX_TOKEN_SETS
+      ? [{ field: "token_sets", description: `${tokenSets.length}, at most ${MAX_TOKEN_SETS}` }]
+      : []),
+    ...(continuations.length + tokenSets.length === 0
+      ? [{ field: "continuations", description: "ask for at least one continuation or token set" }]
+      : []),
+  ];
+  if (violations.length > 0) throw ServiceError.invalid(violations);
+}
+
+function continuationIds(worker: Worker, { input }: Continuation, index: number): number[] {
+  const field = `continuations[${index}]`;
+  if (input.case === "tokenIds") requireTokenIds(worker, input.value.ids, `${field}.token_ids.ids`);
+  const ids = input.case === "tokenIds" ? input.value.ids : worker.text.tokenizer.encode(input.value ?? "");
+  if (ids.length === 0) throw ServiceError.invalid([{ field, description: "has no tokens" }]);
+  return ids;
+}

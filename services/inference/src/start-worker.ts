@@ -1,0 +1,109 @@
+import { join } from "node:path";
+import { loadTokenizer } from "@persona-mesh/model";
+import { ModelRuntime } from "@persona-mesh/model/runtime";
+import { selfTest } from "@persona-mesh/onnx";
+import { InferenceService } from "@persona-mesh/protocol";
+import { bindService, type Logger, type RunningServer, startServer, toServiceError } from "@persona-mesh/service";
+import { Engine } from "./engine/engine.ts";
+import { openModel } from "./open-model.ts";
+import type { WorkerValues } from "./options.ts";
+import { PersonaStore } from "./personas/persona-store.ts";
+import { ERROR_MAPPERS } from "./rpc/error-mapping.ts";
+import { inferenceService } from "./rpc/inference-service.ts";
+import { SteeringTable } from "./table/index.ts";
+import type { Worker } from "./worker.ts";
+
+/** A worker that serves. */
+export interface RunningWorker {
+  readonly server: RunningServer;
+  /** Drain, end and free everything. Further calls give the same promise. */
+  close(): Promise<void>;
+}
+
+/**
+ * Load the model, take in the personas, open the port.
+ *
+ * @throws ServiceError with the reason: MODEL_PACKAGE_CORRUPT, PORT_IN_USE, CONFIG_INVALID
+ */
+export async function startWorker(values: WorkerValues, log: Logger): Promise<RunningWorker> {
+  await using started = new AsyncDisposableStack();
+  try {
+    const worker = await openWorker(values, log, started);
+    const server = await startServer({
+      config: values,
+      log,
+      services: [bindService(InferenceService, inferenceService(worker))],
+      errorMappers: ERROR_MAPPERS,
+    });
+    log.info({ address: server.address, managementPort: server.managementPort }, "serving");
+    const resources = started.move();
+    const end = async () => {
+      // Waiting jobs go at once; those that run get the server's drain time.
+      worker.engine.drain();
+      await server.close();
+      await resources.disposeAsync();
+    };
+    let closing: Promise<void> | undefined;
+    return {
+      server,
+      close: () => {
+        closing ??= end();
+        return closing;
+      },
+    };
+  } catch (error) {
+    throw toServiceError(error, ERROR_MAPPERS);
+  }
+}
+
+/** Everything but the port. What is opened is closed with `resources`, in reverse order. */
+async function openWorker(values: WorkerValues, log: Logger, resources: AsyncDisposableStack): Promise<Worker> {
+  // A runtime that copies caches or whose results depend on the batch would serve wrong text, and say nothing.
+  await selfTest();
+  const model = await openModel(values, log);
+  const { spec, modelChecksum, graphDigest, weightBytes } = model.manifest;
+  const text = await loadTokenizer(model);
+  const table = new SteeringTable({ rows: values.tableRows, hidden: spec.hidden, layers: spec.layers });
+  const runtime = resources.use(
+    await ModelRuntime.open(
+      { ...model, spec, weights: model.manifest.weights },
+      {
+        slots: values.slots,
+        table: table.values,
+        spinning: values.spinning,
+        ...(values.threads === undefined ? {} : { threads: values.threads }),
+      },
+    ),
+  );
+  log.info(
+    {
+      modelChecksum,
+      graphDigest,
+      weightBytes,
+      cacheBytes: runtime.cacheBytes,
+      tableBytes: table.values.byteLength,
+      slots: values.slots,
+      contextTokens: spec.contextTokens,
+    },
+    "model loaded",
+  );
+  const engine = new Engine(runtime, {
+    chunkTokens: values.chunkTokens,
+    queueCapacity: values.queueCapacity,
+    onStepFailed: (error) => log.error({ err: error }, "a step failed; its requests were ended"),
+  });
+  resources.defer(() => engine.stop());
+  const personas = resources.use(
+    await PersonaStore.open(
+      values.personasDir ?? join(values.dataDir, "personas"),
+      { modelChecksum, hidden: spec.hidden, layers: spec.layers },
+      {
+        onLoaded: (tenant, { personas: loaded, active }) =>
+          log.info({ tenant, personas: loaded.size, active: active?.name ?? null }, "personas in force"),
+        onRefused: (tenant, error) =>
+          log.error({ tenant, err: error }, "personas refused; the last good ones stay in force"),
+      },
+    ),
+  );
+  return { model, text, engine, table, personas };
+}

@@ -1,0 +1,13 @@
+import type { ModelPackage, ModelText } from "@persona-mesh/model";
+import type { Engine } from "./engine/engine.ts";
+import type { PersonaStore } from "./personas/persona-store.ts";
+import type { SteeringTable } from "./table/index.ts";
+
+/** What the calls of a worker share. */
+export interface Worker {
+  readonly model: ModelPackage;
+  readonly text: ModelText;
+  readonly engine: Engine;
+  readonly table: SteeringTable;
+  readonly personas: PersonaStore;
+}
