@@ -33,7 +33,7 @@ def f64(array) -> str:
 
 def write(name: str, value) -> None:
     path = OUT / f"{name}.json"
-    path.write_text(json.dumps(value, indent=1) + "\n")
+    path.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n")
     print(f"{path.name}: {path.stat().st_size / 1024:.0f} KiB")
 
 
@@ -159,6 +159,7 @@ def composition_case(seed, terms, hidden, alphas, overlap):
 
 def logits_case(name, p, q):
     p, q = np.asarray(p, "f4").astype("f8"), np.asarray(q, "f4").astype("f8")
+    by_probabilities = float(np.sum(rel_entr(softmax(p), softmax(q))))
     return {
         "name": name,
         "width": len(p),
@@ -168,7 +169,7 @@ def logits_case(name, p, q):
         "entropy": entropy(softmax(p)),
         # By log-softmax where probabilities of Q underflow.
         "kl": float(np.sum(softmax(p) * (log_softmax(p) - log_softmax(q)))),
-        "klByProbabilities": float(np.sum(rel_entr(softmax(p), softmax(q)))),
+        "klByProbabilities": by_probabilities if np.isfinite(by_probabilities) else None,
     }
 
 

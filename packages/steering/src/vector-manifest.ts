@@ -135,15 +135,20 @@ function oneOf<T extends string | number>(...allowed: readonly T[]): FieldCheck<
 function whole(least: number, most: number): FieldCheck<number> {
   return (value, field) =>
     Number.isSafeInteger(value) && (value as number) >= least && (value as number) <= most
-      ? (value as number)
+      ? withoutSign(value as number)
       : fail(field, `not a whole number from ${least} to ${most}`);
 }
 
 function between(least: number, most: number): FieldCheck<number> {
   return (value, field) =>
     typeof value === "number" && value >= least && value <= most
-      ? value
+      ? withoutSign(value)
       : fail(field, `not a number from ${least} to ${most}`);
+}
+
+/** −0 equals 0 everywhere but in the bytes that are digested. */
+function withoutSign(value: number): number {
+  return value === 0 ? 0 : value;
 }
 
 function referenceNorm(value: unknown, field: string): number {
