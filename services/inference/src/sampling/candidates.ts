@@ -1,3 +1,6 @@
+import { type Mass, UNKNOWN_MASS } from "./mass.ts";
+import { rankedPrefixes } from "./ranked-prefixes.ts";
+
 /** The most likely tokens of one row, as the top-k head gives them. */
 export interface TopRow {
   readonly kind: "top";
@@ -8,20 +11,20 @@ export interface TopRow {
   readonly vocabulary: number;
   /** log Σ exp(logits) over the vocabulary, nats. */
   readonly logSumExp: number;
-  /** log Σ exp(logits / temperature); read when the temperature is not 0. */
+  /** log Σ exp(logits / temperature); not read at temperature 0. */
   readonly temperedLogSumExp: number;
 }
 
 /** Every logit of one row. */
 export interface FullRow {
   readonly kind: "full";
-  /** float32[vocabulary] in order of the token id. */
+  /** float32[vocabulary] in order of the token id; at most 2²¹ tokens. */
   readonly logits: Float32Array;
 }
 
 export type Row = TopRow | FullRow;
 
-/** Tokens in descending order of their logit, equal ones in ascending order of their id. */
+/** The first tokens of a row in descending order of their logit, equal ones in ascending order of their id. */
 export interface Candidates {
   readonly ids: Int32Array;
   readonly logits: Float32Array;
@@ -29,65 +32,46 @@ export interface Candidates {
   readonly rest: number;
   /** log Σ exp(logits) over the vocabulary, nats. */
   readonly logSumExp: number;
-  /** log Σ exp(logits / temperature), for candidates with a rest. */
-  readonly temperedLogSumExp?: number;
+  /** Mass of the vocabulary at the temperature, relative to the first candidate's. */
+  readonly whole: Mass;
 }
 
-/** The sort key keeps a token id in this many low bits beside 32 bits of logit: 53 in all, exact in a double. */
-const ID_RANGE = 2 ** 21;
+/**
+ * What a log-sum-exp out of a float32 graph may be off by: this many nats, and so many more per nat of the numbers it
+ * is made of (a few roundings of 2⁻²⁴ each).
+ */
+const SUM_ERROR = 2e-5;
+const SUM_ERROR_PER_NAT = 2 ** -22;
 
-const NEGATIVE_ZERO = 0x80000000;
-const LARGEST_POSITIVE = 0x7fffffff;
-
-/** @returns the candidates of a row, or undefined when its logits make no distribution: NaN, +Inf, or nothing but −Inf */
-export function candidatesOf(row: Row): Candidates | undefined {
-  const candidates = row.kind === "top" ? top(row) : full(row);
-  const best = candidates.logits[0];
-  if (best === undefined) throw new RangeError("a row without logits");
-  // The largest value comes first, and a NaN anywhere is in the sum.
-  return Number.isFinite(best) && Number.isFinite(candidates.logSumExp) ? candidates : undefined;
+/**
+ * @returns the row's candidates, then, as far as the row has more, longer lists of them; undefined when its logits make
+ *   no distribution: NaN, +Inf, or nothing but −Inf
+ */
+export function candidatesOf(row: Row, temperature: number): Iterable<Candidates> | undefined {
+  if (row.logits.length === 0) throw new RangeError("a row without logits");
+  if (row.kind === "full") return rankedPrefixes(row.logits, temperature);
+  const candidates = topCandidates(row, temperature);
+  return candidates === undefined ? undefined : [candidates];
 }
 
-function top({ ids, logits, vocabulary, logSumExp, temperedLogSumExp }: TopRow): Candidates {
+function topCandidates(row: TopRow, temperature: number): Candidates | undefined {
+  const { ids, logits, vocabulary, logSumExp } = row;
   if (ids.length !== logits.length || ids.length > vocabulary) {
     throw new RangeError(`${ids.length} ids and ${logits.length} logits of a vocabulary of ${vocabulary}`);
   }
+  // The largest comes first, and a NaN or +Inf behind the candidates is in the sum.
+  if (!Number.isFinite(logits[0]) || !Number.isFinite(logSumExp) || logits.some(Number.isNaN)) return undefined;
   for (let i = 1; i < logits.length; i++) {
-    // Written so that a NaN passes: it is a bad row, not a bad head.
     if ((logits[i] as number) > (logits[i - 1] as number)) throw new RangeError(`candidate ${i} is out of order`);
   }
-  const unusable = logits.some(Number.isNaN);
-  return {
-    ids,
-    logits,
-    rest: vocabulary - ids.length,
-    logSumExp: unusable ? Number.NaN : logSumExp,
-    temperedLogSumExp,
-  };
+  return { ids, logits, rest: vocabulary - ids.length, logSumExp, whole: wholeMass(row, temperature) };
 }
 
-function full({ logits }: FullRow): Candidates {
-  const ids = descending(logits);
-  const sorted = new Float32Array(ids.length);
-  for (let i = 0; i < ids.length; i++) sorted[i] = logits[ids[i] as number] as number;
-  const best = sorted[0] as number;
-  let sum = 0;
-  for (const logit of sorted) sum += Math.exp(logit - best);
-  return { ids, logits: sorted, rest: 0, logSumExp: best + Math.log(sum) };
-}
-
-/** Token ids by descending logit, then ascending id. Numbers in a typed array sort natively, without a comparator. */
-function descending(logits: Float32Array): Int32Array {
-  if (logits.length > ID_RANGE) throw new RangeError(`a vocabulary of ${logits.length}, at most ${ID_RANGE}`);
-  const bits = new Uint32Array(logits.buffer, logits.byteOffset, logits.length);
-  const keys = new Float64Array(logits.length);
-  for (let id = 0; id < keys.length; id++) {
-    const pattern = bits[id] as number;
-    // IEEE 754 patterns of positive numbers ascend with the number, of negative ones with its size; −0 equals 0.
-    const isNegative = pattern > NEGATIVE_ZERO;
-    const key = isNegative ? pattern : LARGEST_POSITIVE - (pattern % NEGATIVE_ZERO);
-    keys[id] = key * ID_RANGE + id;
-  }
-  keys.sort();
-  return Int32Array.from(keys, (key) => key % ID_RANGE);
+/** What the graph says about the mass of the whole vocabulary; nothing where it is no number. */
+function wholeMass({ logits, temperedLogSumExp }: TopRow, temperature: number): Mass {
+  const best = (logits[0] as number) / temperature;
+  const error = SUM_ERROR + SUM_ERROR_PER_NAT * (Math.abs(best) + Math.abs(temperedLogSumExp));
+  const middle = temperedLogSumExp - best;
+  if (!Number.isFinite(middle + error)) return UNKNOWN_MASS;
+  return { low: Math.exp(middle - error), high: Math.exp(middle + error) };
 }

@@ -1,4 +1,5 @@
 import type { Candidates } from "./candidates.ts";
+import { type Mass, ROUNDING } from "./mass.ts";
 
 /*
  * The draw itself, on weights relative to the most likely token's, which is 1.
@@ -16,22 +17,6 @@ interface Cuts {
   readonly minP: number;
 }
 
-/** A mass that is known to lie between the two. */
-interface Mass {
-  readonly low: number;
-  readonly high: number;
-}
-
-/**
- * What a log-sum-exp out of a float32 graph may be off by: this many nats, and so many more per nat of the numbers it
- * is made of (a few roundings of 2⁻²⁴ each).
- */
-const SUM_ERROR = 2e-5;
-const SUM_ERROR_PER_NAT = 2 ** -22;
-
-/** Room for the rounding of double-precision sums over a vocabulary, relative. */
-const ROUNDING = 1e-9;
-
 /**
  * @param random - uniform in [0, 1)
  * @returns the rank of the token drawn; undefined when that depends on the tokens behind the candidates
@@ -45,7 +30,7 @@ export function draw(candidates: Candidates, cuts: Cuts, random: number): number
 
   let kept: Mass = { low: cumulative[count - 1] as number, high: cumulative[count - 1] as number };
   if (behind > 0) kept = withTail(kept, behind * (weights[count - 1] as number));
-  if (behind > 0) kept = narrowed(kept, wholeMass(candidates, cuts.temperature), behind === candidates.rest);
+  if (behind > 0) kept = narrowed(kept, candidates.whole, behind === candidates.rest);
   if (topP < 1) kept = nucleus(kept, topP, cumulative, weights);
   if (minP > 0) kept = likelyEnough(kept, minP, cumulative, weights, behind);
 
@@ -66,15 +51,6 @@ function accumulate({ logits }: Candidates, temperature: number, count: number) 
     cumulative[rank] = sum;
   }
   return { weights, cumulative };
-}
-
-/** What the graph says about the mass of the whole vocabulary; nothing where it is no number. */
-function wholeMass({ logits, temperedLogSumExp = Number.NaN }: Candidates, temperature: number): Mass {
-  const best = (logits[0] as number) / temperature;
-  const error = SUM_ERROR + SUM_ERROR_PER_NAT * (Math.abs(best) + Math.abs(temperedLogSumExp));
-  const middle = temperedLogSumExp - best;
-  if (!Number.isFinite(middle + error)) return { low: 0, high: Number.POSITIVE_INFINITY };
-  return { low: Math.exp(middle - error), high: Math.exp(middle + error) };
 }
 
 /** No token behind the candidates weighs more than the last of them. */

@@ -19,7 +19,7 @@ export function keptTokens(logits: Float32Array, { temperature, topK, topP, minP
     .map(({ id, logit }) => ({ id, weight: Math.exp((logit - best) / temperature) }));
   if (topK > 0) kept = kept.slice(0, topK);
   const wanted = topP * mass(kept);
-  if (topP < 1) kept = kept.slice(0, 1 + kept.findIndex((_, rank) => mass(kept.slice(0, rank + 1)) >= wanted));
+  if (topP < 1) kept = kept.slice(0, 1 + runningMass(kept).findIndex((sum) => sum >= wanted));
   return kept.filter(({ weight }) => weight >= minP);
 }
 
@@ -28,7 +28,7 @@ export function sampleByDefinition(logits: Float32Array, parameters: SamplingPar
   if (parameters.temperature === 0) return logits.indexOf(logits.reduce((a, b) => Math.max(a, b)));
   const kept = keptTokens(logits, parameters);
   const target = random * mass(kept);
-  const chosen = kept.find((_, rank) => mass(kept.slice(0, rank + 1)) > target);
+  const chosen = kept[runningMass(kept).findIndex((sum) => sum > target)];
   if (chosen === undefined) throw new Error("nothing chosen");
   return chosen.id;
 }
@@ -41,8 +41,17 @@ export function probabilities(logits: Float32Array, parameters: SamplingParamete
   return result;
 }
 
+/** Σ of the weights up to and including each token. */
+function runningMass(tokens: readonly Weighted[]): number[] {
+  let sum = 0;
+  return tokens.map(({ weight }) => {
+    sum += weight;
+    return sum;
+  });
+}
+
 function mass(tokens: readonly Weighted[]): number {
-  return tokens.reduce((sum, { weight }) => sum + weight, 0);
+  return runningMass(tokens).at(-1) ?? 0;
 }
 
 export function fullRow(logits: Float32Array): FullRow {

@@ -198,6 +198,37 @@ describe("sample against its definition", () => {
     );
   });
 
+  it("draws from a large vocabulary what the definition draws, however far down the token is", () => {
+    const masked = (keep: number) => (_: unknown, id: number) => (id % 7 < keep ? 1 : Number.NEGATIVE_INFINITY);
+    const vocabulary = 20_000;
+    const large = [
+      new Float32Array(vocabulary),
+      peaked(vocabulary, 3n),
+      Float32Array.from({ length: vocabulary }, (_, id) => 8 * uniform(9n, 0, id) - 4),
+      Float32Array.from({ length: vocabulary }, masked(1)),
+      Float32Array.from({ length: vocabulary }, (_, id) => (id % 2 === 0 ? -1 : 1) * (id / 1000)),
+    ];
+    const cuts = [
+      EVERYTHING,
+      { ...EVERYTHING, temperature: 4 },
+      { ...EVERYTHING, topK: 9000 },
+      { ...EVERYTHING, topP: 0.97 },
+      { temperature: 2, topK: 15_000, topP: 0.95, minP: 0.01 },
+    ];
+    for (const logits of large) {
+      const row = fullRow(logits);
+      for (const parameters of cuts) {
+        for (const u of [0, 0.003, 0.05, 0.3, 0.51, 0.77, 0.93, 0.999, 1 - 2 ** -53]) {
+          const id = sampleByDefinition(logits, parameters, u);
+          expect(sample(row, parameters, u)).toMatchObject({ kind: "token", id });
+        }
+      }
+    }
+    expect(sample(fullRow(peaked(vocabulary, 3n)), EVERYTHING, 0, 5000)).toMatchObject({
+      alternatives: { length: 5000 },
+    });
+  });
+
   it("draws from the candidates what every logit gives, or says that it cannot", () => {
     const sumError = fc.double({ min: -1e-5, max: 1e-5, noNaN: true });
     fc.assert(

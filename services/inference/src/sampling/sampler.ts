@@ -48,17 +48,19 @@ export const MAX_TEMPERATURE = 10;
  */
 export function sample(row: Row, parameters: SamplingParameters, random: number, alternatives = 0): Sampled {
   assertParameters(parameters, random);
-  const candidates = candidatesOf(row);
-  if (candidates === undefined) return { kind: "overflow" };
-  if (alternatives > candidates.ids.length && candidates.rest > 0) return { kind: "needFullLogits" };
-  const rank = parameters.temperature === 0 ? 0 : draw(candidates, parameters, random);
-  if (rank === undefined) return { kind: "needFullLogits" };
-  const reported = Math.min(alternatives, candidates.ids.length);
-  return {
-    kind: "token",
-    ...logProbAt(candidates, rank),
-    alternatives: Array.from({ length: reported }, (_, index) => logProbAt(candidates, index)),
-  };
+  const lists = candidatesOf(row, parameters.temperature);
+  if (lists === undefined) return { kind: "overflow" };
+  for (const candidates of lists) {
+    const rank = parameters.temperature === 0 ? 0 : draw(candidates, parameters, random);
+    const reported = Math.min(alternatives, candidates.ids.length + candidates.rest);
+    if (rank === undefined || reported > candidates.ids.length) continue;
+    return {
+      kind: "token",
+      ...logProbAt(candidates, rank),
+      alternatives: Array.from({ length: reported }, (_, index) => logProbAt(candidates, index)),
+    };
+  }
+  return { kind: "needFullLogits" };
 }
 
 function logProbAt({ ids, logits, logSumExp }: Candidates, rank: number): TokenLogProb {
