@@ -16,9 +16,12 @@ import {
   type ExtractionMethod,
   encodeVector,
   extract,
+  MAX_PAIRS,
+  MIN_PAIRS,
   middleBand,
   type Pooling,
   requireSeparation,
+  SteeringError,
   VECTOR_FORMAT_VERSION,
   type VectorManifest,
   type VectorVersion,
@@ -95,6 +98,8 @@ export async function extractVector(
   const { pairs, baseline, pooling = "response_mean", signal } = options;
   const call: CallOptions = signal === undefined ? {} : { signal };
   const model = await client.getModel(call);
+  const { method = "MEAN_DIFF", layers = middleBand(model.layers) } = options;
+  requireUsable(options, layers, model);
   const shape = { layerCount: model.layers, hiddenSize: model.hiddenSize };
   const total = 2 * pairs.length + baseline.length;
   let done = 0;
@@ -123,7 +128,6 @@ export async function extractVector(
   const negative = await sideOf("negative");
   await requireSameModel(client, model, call);
 
-  const { method = "MEAN_DIFF", layers = middleBand(model.layers) } = options;
   const extraction = extract({
     pairs: { positive, negative },
     baseline: accumulator.finish(),
@@ -136,6 +140,26 @@ export async function extractVector(
   const version = versionOf(extraction, model, { ...options, pooling });
   const bytes = encodeVector(version);
   return { version, bytes, digest: versionDigest(bytes), extraction, model };
+}
+
+/** What would be refused at the end in any case, before minutes of capture: number of pairs, layers, name. */
+function requireUsable(
+  { pairs, name }: ExtractVectorOptions,
+  layers: readonly number[] | "all",
+  model: GetModelResponse,
+) {
+  if (pairs.length < MIN_PAIRS || pairs.length > MAX_PAIRS) {
+    const reason = pairs.length < MIN_PAIRS ? "TOO_FEW_PAIRS" : "TOO_MANY_PAIRS";
+    throw new SteeringError(reason, `extraction takes ${MIN_PAIRS} to ${MAX_PAIRS} pairs, and has ${pairs.length}`);
+  }
+  const outside = layers === "all" ? undefined : layers.find((layer) => !(layer >= 0 && layer < model.layers));
+  if (outside !== undefined) {
+    const range = `layers 0 to ${model.layers - 1} of the worker's model`;
+    throw new SteeringError("LAYER_OUT_OF_RANGE", `layer ${outside} is not one of the ${range}`, { layer: outside });
+  }
+  if (!/^[^\p{Cc}]{1,128}$/u.test(name)) {
+    throw new SteeringError("VECTOR_MANIFEST_INVALID", "the name is not a text of 1 to 128 printable characters");
+  }
 }
 
 /** Samples of one call: few enough that progress shows and an interrupt costs little, enough that calls cost nothing. */

@@ -1,7 +1,5 @@
 import { status } from "@grpc/grpc-js";
-import { ModelError } from "@persona-mesh/model";
 import { ClientError, type FieldViolation, reasonEntry, ServiceError } from "@persona-mesh/service";
-import { SteeringError } from "@persona-mesh/steering";
 import { CommanderError } from "commander";
 import { LocalError } from "../local-error.ts";
 import { ExitCode, exitCodeOfStatus } from "./exit-code.ts";
@@ -47,7 +45,8 @@ export class UsageError extends Error {
 export function failureOf(error: unknown): Failure {
   if (error instanceof ClientError) {
     return {
-      ...plain(error.code, error.reason, error.rawMessage),
+      // What grpc-js appends to every failed connection, mostly with nothing after it.
+      ...plain(error.code, error.reason, error.rawMessage.replace(/\s*Resolution note:\s*$/, "")),
       fieldViolations: error.fieldViolations,
       metadata: error.metadata,
       ...(error.retryDelayMs === undefined ? {} : { retryDelayMillis: error.retryDelayMs }),
@@ -58,14 +57,10 @@ export function failureOf(error: unknown): Failure {
   if (error instanceof LocalError) return plain(error.code, error.reason, error.message);
   if (error instanceof UsageError) return usage(error.reason, error.message);
   if (error instanceof CommanderError) return usageOfCommander(error);
-  if (error instanceof ModelError) return plain(codeOfModelReason(error.reason), error.reason, error.message);
-  if (error instanceof SteeringError) {
-    const code = error.reason === "NO_SEPARATION" ? status.FAILED_PRECONDITION : status.INVALID_ARGUMENT;
-    return plain(code, error.reason, error.message);
-  }
   if (error instanceof InterruptedError) {
     return { ...plain(status.CANCELLED, "INTERRUPTED", error.message), exitCode: exitCodeOfInterrupt(error) };
   }
+  if (isReasoned(error)) return plain(codeOfReason(error.reason), error.reason, error.message);
   if (isSystemError(error)) return failureOfSystem(error);
   return plain(status.INTERNAL, "INTERNAL", error instanceof Error ? error.message : String(error));
 }
@@ -85,11 +80,20 @@ function usageOfCommander(error: CommanderError): Failure {
   return usage(name.replace(/[A-Z]/g, (letter) => `_${letter}`).toUpperCase(), message);
 }
 
-function codeOfModelReason(reason: string): status {
+/**
+ * An error of the model or the steering package. Told by its shape: naming the classes would load both packages at every
+ * start, also of commands that need neither.
+ */
+function isReasoned(error: unknown): error is Error & { readonly reason: string } {
+  return error instanceof Error && "reason" in error && /^[A-Z][A-Z0-9_]*$/.test(String(error.reason));
+}
+
+/** Their reasons say what kind of thing is wrong by their last word; all others are about what was given. */
+function codeOfReason(reason: string): status {
   if (reason.endsWith("_NOT_FOUND")) return status.NOT_FOUND;
   if (reason.endsWith("_EXISTS")) return status.ALREADY_EXISTS;
   if (reason.endsWith("_CORRUPT")) return status.DATA_LOSS;
-  return status.INVALID_ARGUMENT;
+  return reason === "NO_SEPARATION" ? status.FAILED_PRECONDITION : status.INVALID_ARGUMENT;
 }
 
 function exitCodeOfInterrupt({ by }: InterruptedError): ExitCode {

@@ -43,7 +43,7 @@ export function write(stream: Writable, text: string): Promise<void> {
   });
 }
 
-export type Style = "bold" | "dim" | "red" | "green" | "yellow" | "cyan";
+type Style = "bold" | "dim" | "red" | "green" | "yellow" | "cyan";
 
 /** Colours what goes to one stream, or leaves it alone. */
 export type Paint = (style: Style, text: string) => string;

@@ -12,10 +12,10 @@ import { addVectorExtract } from "./commands/vector-extract.ts";
 import { type CliIo, columnsOf } from "./io.ts";
 
 /** Where a worker listens when nobody says otherwise. */
-export const DEFAULT_ADDRESS = "127.0.0.1:7400";
+const DEFAULT_ADDRESS = "127.0.0.1:7400";
 
 /** The tenant of the examples: whose personas are meant, until a token says so. */
-export const DEFAULT_TENANT = "acme";
+const DEFAULT_TENANT = "acme";
 
 /** The whole command line. Parsing throws commander's errors and never ends the process. */
 export function buildProgram(io: CliIo): Command {
