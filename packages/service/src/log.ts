@@ -20,12 +20,17 @@ export function createLogger(name: string, level: LogLevel, destination?: Destin
     timestamp: pino.stdTimeFunctions.isoTime,
     formatters: {
       level: (label: string) => ({ level: label }),
-      bindings: (bindings: Record<string, unknown>) => scrub(bindings) as Record<string, unknown>,
       log: (fields: Record<string, unknown>) => scrub(fields) as Record<string, unknown>,
     },
     serializers: { err: (error: unknown) => (error instanceof Error ? stdSerializers.err(error) : error) },
   };
-  return destination === undefined ? pino(options) : pino(options, destination);
+  const logger = destination === undefined ? pino(options) : pino(options, destination);
+  // pino formats the fields of each line but not those that a child carries; children inherit this function.
+  const { child } = logger;
+  logger.child = function scrubbedChild(this: typeof logger, bindings: object, childOptions?: never) {
+    return child.call(this, scrub(bindings) as never, childOptions);
+  } as never;
+  return logger;
 }
 
 /**

@@ -21,7 +21,7 @@ export function describeConfig<Set extends Options>(config: Config<Set>): string
 /** What `--help` prints: every option with its effect, default, range and names. */
 export function describeOptions(options: Options): string {
   const blocks = Object.entries(options).map(([name, it]) => {
-    const fallback = it.default === undefined ? "unset" : JSON.stringify(it.default);
+    const fallback = it.default === undefined ? "unset" : it.secret ? "(secret)" : JSON.stringify(it.default);
     const facts = [`default ${fallback}${it.unit === undefined ? "" : ` ${it.unit}`}`, rangeOf(it.schema)].filter(
       Boolean,
     );

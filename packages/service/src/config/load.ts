@@ -115,7 +115,7 @@ function readEnvironment(options: Options, sources: ConfigSources, problems: Pro
     if (value === undefined || !variable.startsWith("PERSONA_") || known.has(variable)) continue;
     const name = names.get(variable);
     if (name !== undefined) layer.set(name, { value, origin: variable, isText: true });
-    else if (!SERVICE_LINK.test(variable)) {
+    else if (!isServiceLink(variable, value)) {
       problems.push({ name: variable, why: `no such option${suggestion(variable, [...names.keys()])}` });
     }
   }
@@ -123,7 +123,12 @@ function readEnvironment(options: Options, sources: ConfigSources, problems: Pro
 }
 
 /** Kubernetes sets such variables in every pod for every Service whose name begins with "persona". */
-const SERVICE_LINK = /_SERVICE_(HOST|PORT)(_[A-Z0-9_]+)?$|_PORT_\d+_(TCP|UDP)(_(PROTO|PORT|ADDR))?$/;
+function isServiceLink(variable: string, value: string): boolean {
+  return (
+    /_SERVICE_(HOST|PORT)(_[A-Z0-9_]+)?$|_PORT_\d+_(TCP|UDP)(_(PROTO|PORT|ADDR))?$/.test(variable) ||
+    /^(tcp|udp):/.test(value)
+  );
+}
 
 function readFlags(options: Options, args: readonly string[], problems: Problem[]): { layer: Layer; config?: string } {
   const names = new Map([...Object.keys(options), "config"].map((name) => [flagName(name), name]));

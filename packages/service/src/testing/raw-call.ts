@@ -65,7 +65,8 @@ function resultOf(headers: Readonly<Record<string, unknown>>, body: Buffer): Raw
     httpStatus: headers[":status"] as number | undefined,
     code: headers["grpc-status"] === undefined ? undefined : Number(headers["grpc-status"]),
     message: decodeURIComponent(String(headers["grpc-message"] ?? "")),
-    reason: status?.details.map((detail) => anyUnpack(detail, ErrorInfoSchema)).find((info) => info !== undefined)?.reason,
+    reason: status?.details.map((detail) => anyUnpack(detail, ErrorInfoSchema)).find((info) => info !== undefined)
+      ?.reason,
     body,
   };
 }

@@ -1,0 +1,109 @@
+import { createFileRegistry, type DescService, fromBinary, toBinary } from "@bufbuild/protobuf";
+import {
+  type FileDescriptorProto,
+  FileDescriptorProtoSchema,
+  FileDescriptorSetSchema,
+  file_google_protobuf_descriptor,
+} from "@bufbuild/protobuf/wkt";
+import { status } from "@grpc/grpc-js";
+import * as protocol from "@persona-mesh/protocol";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { frame, rawCall } from "../testing/raw-call.ts";
+import { startTestServer, type TestServer } from "../testing/test-server.ts";
+import { isRoleName, ROLES, type RoleName } from "./caller.ts";
+import { authorize, declaredAccess } from "./permissions.ts";
+
+const everyone: RoleName[] = ["viewer", "operator", "approver", "admin", "service"];
+const users: RoleName[] = ["operator", "admin", "service"];
+
+/**
+ * Who may call what: written out a second time on purpose, so that no change of a proto opens or closes a method
+ * unnoticed. A new method fails the test until it stands here.
+ */
+const MATRIX: Record<string, readonly RoleName[]> = {
+  "/persona.inference.v1.InferenceService/Generate": users,
+  "/persona.inference.v1.InferenceService/Score": users,
+  "/persona.inference.v1.InferenceService/CaptureActivations": ["service"],
+  "/persona.inference.v1.InferenceService/GetModel": everyone,
+  "/persona.inference.v1.InferenceService/ListLoadedPersonas": everyone,
+};
+
+const services = Object.values(protocol).filter(
+  (it): it is typeof protocol.InferenceService => typeof it === "object" && "kind" in it && it.kind === "service",
+);
+
+let mesh: TestServer;
+
+beforeAll(async () => {
+  mesh = await startTestServer({
+    async *generate() {},
+    async *captureActivations() {},
+    score: async () => ({}),
+    getModel: async () => ({}),
+    listLoadedPersonas: async () => ({}),
+  });
+});
+
+afterAll(() => mesh[Symbol.asyncDispose]());
+
+test("every method of every service declares its roles, and the ones that are expected", () => {
+  const declared = services.flatMap((service) => [...declaredAccess(service)]);
+  expect(
+    Object.fromEntries(declared.map(([path, access]) => [path, access.kind === "roles" && [...access.anyOf].sort()])),
+  ).toEqual(Object.fromEntries(Object.entries(MATRIX).map(([path, roles]) => [path, [...roles].sort()])));
+});
+
+const walk = Object.keys(MATRIX).flatMap((path) =>
+  [...everyone, undefined].map((role) => ({ path, role, allowed: role !== undefined && MATRIX[path]?.includes(role) })),
+);
+
+test.each(walk)("$path as $role: allowed $allowed", async ({ path, role, allowed }) => {
+  const token = await mesh.token({ roles: role === undefined ? [] : [role] });
+  const result = await rawCall(mesh.server.port, {
+    path,
+    headers: { authorization: `Bearer ${token}` },
+    body: frame(new Uint8Array()),
+  });
+  expect([result.code, result.reason]).toEqual(
+    allowed ? [status.OK, undefined] : [status.PERMISSION_DENIED, "PERMISSION_DENIED"],
+  );
+});
+
+test.each(Object.keys(MATRIX))("%s without a token", async (path) => {
+  const result = await rawCall(mesh.server.port, { path, body: frame(new Uint8Array()) });
+  expect([result.code, result.reason]).toEqual([status.UNAUTHENTICATED, "TOKEN_MISSING"]);
+});
+
+test("a method that declares nothing, or no role, is denied to everyone", () => {
+  const all = { subject: "root", tenant: "acme", roles: new Set(Object.keys(ROLES).filter(isRoleName)) };
+  const unchanged = declaredAccess(changedService("keep"));
+  for (const path of Object.keys(MATRIX)) authorize(all, unchanged.get(path), path);
+  for (const change of ["remove", "empty"] as const) {
+    const access = declaredAccess(changedService(change));
+    for (const path of Object.keys(MATRIX)) {
+      expect(() => authorize(all, access.get(path), path), `${change} ${path}`).toThrow("is for nobody");
+    }
+    expect(() => authorize(all, undefined, "/unknown/Method")).toThrow("is for nobody");
+  }
+});
+
+/** The real service with its requirements taken out, as a forgetful author would write it. */
+function changedService(change: "keep" | "remove" | "empty"): DescService {
+  const strip = (proto: FileDescriptorProto): FileDescriptorProto => {
+    const copy = fromBinary(FileDescriptorProtoSchema, toBinary(FileDescriptorProtoSchema, proto));
+    for (const method of copy.service.flatMap((service) => service.method)) {
+      if (method.options === undefined) continue;
+      const fields = method.options.$unknown ?? [];
+      if (change === "remove") method.options.$unknown = [];
+      if (change === "empty") method.options.$unknown = fields.map((field) => ({ ...field, data: Uint8Array.of(0) }));
+    }
+    return copy;
+  };
+  const { file } = protocol.InferenceService;
+  const protos = [file_google_protobuf_descriptor, ...file.dependencies].map(({ proto }) => proto);
+  const unique = [...new Map([...protos, strip(file.proto)].map((proto) => [proto.name, proto])).values()];
+  const registry = createFileRegistry({ $typeName: FileDescriptorSetSchema.typeName, file: unique });
+  const service = registry.getService(protocol.InferenceService.typeName);
+  if (service === undefined) throw new Error("the service is gone");
+  return service;
+}
