@@ -47,6 +47,7 @@ CORPUS = [
     "<div class=\"a\">&nbsp;<br/></div>", "SELECT * FROM t WHERE a <> 'b' -- c;", "https://example.com/a?b=c&d=%20#e", "C:\\Users\\x\\y", "a" * 40,
     "ha" * 30, "!?" * 20, "-" * 60, "x = y; " * 8, "mixed 中文 and English и русский in one line 🙂.", "\n\n\n   \n \t\n", "trailing newline\n",
     "▁ is the word mark of others", "<0x41> is not a byte", "Ġ and Ċ are letters here", "\ufffd is a replacement character", "'s 'S 't 'T 'LL",
+    "next\u0085line  \u0085", "wide  \ufeff", "roman Ⅷ half ½ square ²", "bell\u0007 file\u001cseparator",
     "<|end", "|>", "< |end|>", "<|END|>",
 ]
 

@@ -16,13 +16,19 @@ export function fixtureFile(name: (typeof TOKENIZER_FIXTURES)[number], file: str
   return readFileSync(new URL(`../tokenizer/fixtures/${name}/${file}`, import.meta.url), "utf8");
 }
 
-export function fixture(name: (typeof TOKENIZER_FIXTURES)[number]): {
+/** @param change - what to change in tokenizer.json before it is loaded */
+export function fixture(
+  name: (typeof TOKENIZER_FIXTURES)[number],
+  change: (tokenizerJson: Record<string, unknown>) => void = () => {},
+): {
   tokenizer: Tokenizer;
   chatTemplate: ChatTemplate;
   reference: Reference;
 } {
   const config = fixtureFile(name, "tokenizer_config.json");
-  const tokenizer = Tokenizer.parse(fixtureFile(name, "tokenizer.json"), config);
+  const json = JSON.parse(fixtureFile(name, "tokenizer.json")) as Record<string, unknown>;
+  change(json);
+  const tokenizer = Tokenizer.parse(JSON.stringify(json), config);
   const source = chatTemplateOf(parseTokenizerConfig(config));
   if (source === undefined) throw new Error(`fixture ${name} has a chat template`);
   return {

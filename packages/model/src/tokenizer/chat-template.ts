@@ -1,6 +1,7 @@
 import { TokenizerError } from "../errors.ts";
-import { BoundedInterpreter, templateScope } from "./bounded-interpreter.ts";
+import { runBounded } from "./bounded-interpreter.ts";
 import { parseTemplate, type TemplateNode } from "./jinja-library.ts";
+import { templateScope } from "./template-scope.ts";
 import { MAX_TEXT_CHARACTERS, type Tokenizer } from "./tokenizer.ts";
 
 /** Longest template source; the longest in use is about 25,000 characters. */
@@ -97,15 +98,9 @@ export class ChatTemplate {
 
   #run(variables: Record<string, unknown>, now: Date): string {
     try {
-      const result = new BoundedInterpreter(templateScope(variables, now)).run(this.#program);
-      return String(result.value);
+      return runBounded(this.#program, templateScope(variables, now));
     } catch (error) {
       if (error instanceof TokenizerError) throw error;
-      if (error instanceof RangeError) {
-        throw new TokenizerError("CHAT_TEMPLATE_LIMIT", `the chat template runs out of room: ${text(error)}`, {
-          cause: error,
-        });
-      }
       throw new TokenizerError("CHAT_TEMPLATE_FAILED", `the chat template fails on these messages: ${text(error)}`, {
         cause: error,
       });

@@ -23,11 +23,10 @@ export interface TemplateScope {
 
 /** Evaluates templates; every expression and statement goes through `evaluate`. */
 export interface TemplateInterpreter {
-  run(program: TemplateNode): TemplateValue;
   evaluate(statement: TemplateNode | undefined, scope: TemplateScope): TemplateValue;
 }
 
-export const LibraryInterpreter = Interpreter as new (scope: TemplateScope) => TemplateInterpreter;
+export const LibraryInterpreter = Interpreter as new () => TemplateInterpreter;
 
 export function createScope(): TemplateScope {
   return new Environment() as TemplateScope;

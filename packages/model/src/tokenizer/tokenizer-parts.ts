@@ -14,6 +14,8 @@ type Part = z.infer<typeof partSchema>;
 const NORMALIZERS = ["NFC", "NFD", "NFKC", "NFKD", "Lowercase", "Prepend", "Replace", "Strip", "Precompiled"];
 const PRE_TOKENIZERS = ["ByteLevel", "Digits", "Metaspace", "Split", "WhitespaceSplit"];
 const POST_PROCESSORS = ["ByteLevel", "TemplateProcessing"];
+/** GPT-2's word rule, which a `ByteLevel` pre-tokenizer applies unless it is told not to. */
+const BYTE_LEVEL_WORDS = String.raw`'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+`;
 const SPLIT_BEHAVIORS = ["isolated", "removed"];
 
 const modelSchema = z.looseObject({
@@ -66,12 +68,17 @@ function preTokenizer(value: unknown): Part | null {
       return { ...part, pretokenizers: (part["pretokenizers"] as unknown[]).map(preTokenizer) };
     case "Digits":
       // The library takes ASCII digits only; the reference takes every character of the number categories.
-      return {
-        type: "Split",
-        pattern: { Regex: part["individual_digits"] === true ? "\\p{N}" : "\\p{N}+" },
-        behavior: "Isolated",
-        invert: false,
-      };
+      return split(part["individual_digits"] === true ? "\\p{N}" : "\\p{N}+");
+    case "ByteLevel":
+      if (part["add_prefix_space"] !== false) {
+        throw new TokenizerError(
+          "TOKENIZER_INVALID",
+          "tokenizer.json: pre_tokenizer ByteLevel with add_prefix_space is not supported",
+        );
+      }
+      if (part["use_regex"] === false) return part;
+      // The library's own copy of the rule has JavaScript's white space: U+FEFF too many, U+0085 missing.
+      return { type: "Sequence", pretokenizers: [split(BYTE_LEVEL_WORDS), { ...part, use_regex: false }] };
     case "Split": {
       const behavior = String(part["behavior"]).toLowerCase();
       if (!SPLIT_BEHAVIORS.includes(behavior) || (part["invert"] === true && behavior !== "removed")) {
@@ -85,4 +92,8 @@ function preTokenizer(value: unknown): Part | null {
     default:
       return part;
   }
+}
+
+function split(words: string): Part {
+  return { type: "Split", pattern: { Regex: words }, behavior: "Isolated", invert: false };
 }
