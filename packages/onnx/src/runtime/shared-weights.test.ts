@@ -60,7 +60,7 @@ describe.skipIf(process.platform !== "linux")("memory", () => {
     const paths = ["first", "second", "third"].map((name) => writeGraph(name, WEIGHTS));
     // The library's own start-up is not what is measured.
     (await Session.load(paths[0] as string)).close();
-    const start = privateBytes();
+    const start = await privateBytes();
 
     using weights = SharedWeights.open(PATH, ENTRIES);
     const sessions: Session[] = [];
@@ -68,7 +68,7 @@ describe.skipIf(process.platform !== "linux")("memory", () => {
     for (const path of paths) {
       sessions.push(await Session.load(path, { weights }));
       weights.adviseUnneeded();
-      growth.push((privateBytes() - start) / MIB);
+      growth.push(((await privateBytes()) - start) / MIB);
     }
     const mapped = mappedBytes();
     const results = await Promise.all(sessions.map(run));
@@ -84,15 +84,15 @@ describe.skipIf(process.platform !== "linux")("memory", () => {
     for (const session of sessions) session.close();
     weights.adviseUnneeded();
     weights.close();
-    expect((privateBytes() - start) / MIB).toBeLessThan(48);
+    expect(((await privateBytes()) - start) / MIB).toBeLessThan(48);
   });
 
   test("without sharing, each session holds its own: the measurement sees the difference", async () => {
     const path = writeGraph("own", WEIGHTS);
     (await Session.load(path)).close();
-    const start = privateBytes();
+    const start = await privateBytes();
     const sessions = [await Session.load(path), await Session.load(path), await Session.load(path)];
-    expect((privateBytes() - start) / MIB).toBeGreaterThan(170);
+    expect(((await privateBytes()) - start) / MIB).toBeGreaterThan(170);
     for (const session of sessions) session.close();
   });
 
