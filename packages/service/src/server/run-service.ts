@@ -1,3 +1,4 @@
+import { setLogger } from "@grpc/grpc-js";
 import { describeConfig, describeOptions } from "../config/describe.ts";
 import { type Config, loadConfig } from "../config/load.ts";
 import type { Options, Values } from "../config/option.ts";
@@ -51,6 +52,10 @@ export async function runService<Set extends typeof SERVICE_OPTIONS & Options>(
       process.exit(1);
     });
   }
+  // grpc-js reports to the console what its callers get as errors anyway.
+  const forward = (...parts: unknown[]) => log.debug({ from: "grpc-js" }, parts.join(" "));
+  setLogger({ debug: forward, info: forward, error: forward });
+
   let running: RunningService | undefined;
   let asked = false;
   for (const signal of ["SIGTERM", "SIGINT"] as const) {

@@ -1,4 +1,5 @@
 import { readFile } from "node:fs/promises";
+import { createSecureContext } from "node:tls";
 import type { DescService } from "@bufbuild/protobuf";
 import { Server, ServerCredentials } from "@grpc/grpc-js";
 import { ensureDevKeys } from "../auth/dev-keys.ts";
@@ -207,6 +208,17 @@ async function serverCredentials(config: ServiceValues): Promise<ServerCredentia
     readPem("tlsKeyFile", tlsKeyFile),
     tlsClientCaFile === undefined ? null : readPem("tlsClientCaFile", tlsClientCaFile),
   ]);
+  try {
+    createSecureContext({ cert: certificates, key, ...(clientCa === null ? {} : { ca: clientCa }) });
+  } catch (error) {
+    throw new ServiceError(
+      "CONFIG_INVALID",
+      `tlsCertFile, tlsKeyFile: not a usable pair: ${(error as Error).message}`,
+      {
+        cause: error,
+      },
+    );
+  }
   return ServerCredentials.createSsl(clientCa, [{ private_key: key, cert_chain: certificates }], clientCa !== null);
 }
 
