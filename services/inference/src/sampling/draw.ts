@@ -1,5 +1,4 @@
-import type { Candidates } from "./candidates.ts";
-import { type Mass, ROUNDING } from "./mass.ts";
+import { type Candidates, type Mass, ROUNDING } from "./candidates.ts";
 
 /*
  * The draw itself, on weights relative to the most likely token's, which is 1.

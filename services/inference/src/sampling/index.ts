@@ -1,5 +1,5 @@
-export type { FullRow, Row, TopRow } from "./candidates.ts";
 export { uniform } from "./random.ts";
+export type { FullRow, Row, TopRow } from "./row.ts";
 export {
   MAX_TEMPERATURE,
   type Sampled,

@@ -1,5 +1,4 @@
-import type { Candidates } from "./candidates.ts";
-import { type Mass, ROUNDING, UNKNOWN_MASS } from "./mass.ts";
+import { type Candidates, type Mass, ROUNDING, UNKNOWN_MASS } from "./candidates.ts";
 
 /*
  * Descending order of a whole row, as much of it as a draw needs: sorting 128k logits takes longer than a decode step

@@ -1,4 +1,4 @@
-import type { FullRow, TopRow } from "./candidates.ts";
+import type { FullRow, TopRow } from "./row.ts";
 import type { SamplingParameters } from "./sampler.ts";
 
 /** What the tests compare with: the definition of sampling, spelled out on plain arrays. */

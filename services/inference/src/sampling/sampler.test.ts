@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import type { TopRow } from "./candidates.ts";
 import { uniform } from "./random.ts";
+import type { TopRow } from "./row.ts";
 import { type SamplingParameters, sample } from "./sampler.ts";
 import { EVERYTHING, fullRow, keptTokens, probabilities, sampleByDefinition, topRow } from "./sampler-fixtures.ts";
 
@@ -81,7 +81,12 @@ describe("sample", () => {
     for (const logSumExp of [Number.NaN, Number.POSITIVE_INFINITY]) {
       expect(sample({ ...row, logSumExp }, GREEDY, 0)).toEqual({ kind: "overflow" });
     }
-    expect(sample({ ...row, logits: Float32Array.of(2, Number.NaN, 1) }, GREEDY, 0)).toEqual({ kind: "overflow" });
+    for (const bad of [
+      [2, Number.NaN, 1],
+      [Number.POSITIVE_INFINITY, 2, 1],
+    ]) {
+      expect(sample({ ...row, logits: Float32Array.from(bad) }, GREEDY, 0)).toEqual({ kind: "overflow" });
+    }
   });
 
   it("sees a NaN of either sign in a full row", () => {

@@ -1,5 +1,6 @@
-import { type Candidates, candidatesOf, type Row } from "./candidates.ts";
+import type { Candidates } from "./candidates.ts";
 import { draw } from "./draw.ts";
+import { candidatesOf, type Row } from "./row.ts";
 
 /** How to choose from the distribution, applied in this order: temperature, topK, topP, minP. */
 export interface SamplingParameters {
