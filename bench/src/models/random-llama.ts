@@ -56,14 +56,15 @@ export function writeRandomLlama(spec: DecoderSpec, directory: string): Runnable
     offset = Math.ceil((offset + values.byteLength) / ALIGNMENT) * ALIGNMENT;
   }
   closeSync(file);
-  writeGraphs(spec, weights, directory);
+  for (const [role, bytes] of buildGraphs(spec, weights, WEIGHTS_FILE)) {
+    writeFileSync(join(directory, `${role}.onnx`), bytes);
+  }
+  writeComparisonGraphs(spec, weights, directory);
   return { spec, graphPath: (role) => join(directory, `${role}.onnx`), weightsPath, weights };
 }
 
-/** The package's graphs and the two bodies that steering is compared with, over weights that lie in `directory`. */
-export function writeGraphs(spec: DecoderSpec, weights: readonly WeightLocation[], directory: string): void {
-  for (const [role, bytes] of buildGraphs(spec, weights, WEIGHTS_FILE))
-    writeFileSync(join(directory, `${role}.onnx`), bytes);
+/** Bodies that steering is compared with: compiled out, and the addition alone. Beside the weights in `directory`. */
+export function writeComparisonGraphs(spec: DecoderSpec, weights: readonly WeightLocation[], directory: string): void {
   const lookup = weightLookup(weights, WEIGHTS_FILE);
   for (const steering of ["off", "add"] as const) {
     writeFileSync(join(directory, `body-${steering}.onnx`), buildBody(spec, lookup, { steering, residuals: false }));

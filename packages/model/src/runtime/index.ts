@@ -1,3 +1,4 @@
-export type { BatchShape, BodyBatch } from "./body-batch.ts";
-export type { HeadBatch } from "./head-batch.ts";
+export { type BatchShape, BodyBatch } from "./body-batch.ts";
+export { HeadBatch } from "./head-batch.ts";
+export { KvCache } from "./kv-cache.ts";
 export { type HeadRole, ModelRuntime, type ModelRuntimeOptions, type RunnableModel } from "./model-runtime.ts";

@@ -27,5 +27,5 @@ export function vectorFrom(tensor: Tensor | undefined, field: string): Float32Ar
     throw refuse(`${tensor.data.byteLength} bytes are not ${width} float32 values`);
   }
   // Decoded bytes lie at any offset of the message: copy them to one that floats may have.
-  return new Float32Array(tensor.data.slice().buffer);
+  return new Float32Array(new Uint8Array(tensor.data).buffer);
 }

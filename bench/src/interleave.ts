@@ -1,0 +1,51 @@
+import { type Interval, median, medianInterval } from "./statistics.ts";
+
+/** Something to time, under a name. */
+export type Contenders<Name extends string> = Readonly<Record<Name, () => Promise<void>>>;
+
+export interface Comparison<Name extends string> {
+  /** Median time of one run, milliseconds. */
+  readonly millis: Readonly<Record<Name, number>>;
+  /** Median over the blocks of a contender's time over the reference's in the same block, and its 95 % interval. */
+  ratio(name: Name, reference: Name): { readonly median: number } & Interval;
+}
+
+/**
+ * Time contenders against each other: in every block each runs `runs` times, in an order that turns, and only times
+ * within a block are compared. So whatever else the machine does falls on all of them alike.
+ *
+ * @param blocks - at least 30, for the interval to mean something
+ */
+export async function interleave<Name extends string>(
+  contenders: Contenders<Name>,
+  { blocks, runs }: { readonly blocks: number; readonly runs: number },
+): Promise<Comparison<Name>> {
+  const names = Object.keys(contenders) as Name[];
+  const times = Object.fromEntries(names.map((name) => [name, [] as number[]])) as Record<Name, number[]>;
+  // First runs allocate and fault pages in.
+  for (const name of names) await timed(contenders[name], 3);
+  for (let block = 0; block < blocks; block++) {
+    for (let turn = 0; turn < names.length; turn++) {
+      const name = names[(block + turn) % names.length] as Name;
+      times[name].push(await timed(contenders[name], runs));
+    }
+  }
+  return {
+    millis: Object.fromEntries(names.map((name) => [name, median(times[name])])) as Record<Name, number>,
+    ratio: (name, reference) => {
+      const ratios = times[name].map((time, block) => time / (times[reference][block] as number));
+      return { median: median(ratios), ...medianInterval(ratios) };
+    },
+  };
+}
+
+/** Median time of a run, milliseconds. */
+async function timed(run: () => Promise<void>, runs: number): Promise<number> {
+  const times: number[] = [];
+  for (let i = 0; i < runs; i++) {
+    const started = performance.now();
+    await run();
+    times.push(performance.now() - started);
+  }
+  return median(times);
+}

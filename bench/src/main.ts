@@ -1,0 +1,43 @@
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { parseArgs } from "node:util";
+import type { Bench } from "./benches/bench.ts";
+import { decodeBench } from "./benches/decode.ts";
+import { steeringBench } from "./benches/steering.ts";
+import { figureTable } from "./figure.ts";
+import { machine } from "./machine.ts";
+
+const BENCHES: readonly Bench[] = [steeringBench, decodeBench];
+
+const HELP = `Usage: npm run bench -- NAME [--json]
+
+${BENCHES.map(({ name, description }) => `  ${name.padEnd(12)}${description}\n`).join("")}
+Figures are medians over interleaved blocks. Nothing else should run beside a bench; the machine's load is printed.
+`;
+
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
+  options: { json: { type: "boolean" }, help: { type: "boolean" } },
+});
+const bench = BENCHES.find(({ name }) => name === positionals[0]);
+
+if (values.help) process.stdout.write(HELP);
+else if (bench === undefined || positionals.length > 1) {
+  process.stderr.write(`${positionals[0] === undefined ? "" : `no bench "${positionals.join(" ")}"\n\n`}${HELP}`);
+  process.exitCode = 2;
+} else await run(bench);
+
+async function run({ name, run }: Bench): Promise<void> {
+  const directory = mkdtempSync(join(tmpdir(), `persona-bench-${name}-`));
+  const remove = () => rmSync(directory, { recursive: true, force: true });
+  process.once("exit", remove);
+  for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => process.exit(130));
+  const started = machine();
+  const figures = await run({ directory, onProgress: (text) => process.stderr.write(`${name}: ${text}\n`) });
+  if (values.json) process.stdout.write(`${JSON.stringify({ bench: name, machine: started, figures })}\n`);
+  else {
+    const described = Object.entries(started).map(([key, value]) => `${key} ${value}`);
+    process.stdout.write(`\n${described.join(", ")}\n\n${figureTable(figures)}`);
+  }
+}
