@@ -15,7 +15,7 @@ type Path = string;
  * A function that returns an `OrtStatus`: it throws, after having copied and released the status. `async` runs it on a
  * thread of libuv's pool and gives the same error to `done`; memory behind pointer arguments must live until then.
  */
-export type StatusCall<Args extends unknown[]> = ((...args: Args) => void) & {
+type StatusCall<Args extends unknown[]> = ((...args: Args) => void) & {
   async(...args: [...Args, done: (error: OnnxRuntimeError | null) => void]): void;
 };
 

@@ -3,8 +3,8 @@ import { fromBinary } from "@bufbuild/protobuf";
 import { ModelProtoSchema } from "../gen/onnx/onnx_pb.ts";
 import { elementTypeInfo, elementTypeOf } from "./element-type.ts";
 import { OnnxRuntimeError } from "./error.ts";
-import type { WeightEntry } from "./shared-weights.ts";
 import { describe } from "./tensor.ts";
+import type { WeightEntry } from "./weight-entry.ts";
 
 /** A graph whose weights lie elsewhere has a few MB; above this, its weights are inside, and sharing them is a mistake. */
 const MAX_GRAPH_BYTES = 256 << 20;

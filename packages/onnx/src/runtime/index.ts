@@ -7,6 +7,7 @@ export { type SelfTestOptions, selfTest } from "./self-test/self-test.ts";
 export { type RunOptions, Session } from "./session.ts";
 export type { ModelSource } from "./session-loading.ts";
 export type { OptimizationLevel, SessionOptions } from "./session-options.ts";
-export { SharedWeights, WEIGHT_ALIGNMENT, type WeightEntry } from "./shared-weights.ts";
+export { SharedWeights } from "./shared-weights.ts";
 export { type DeviceKind, type HostTensor, Tensor } from "./tensor.ts";
 export type { ValueInfo } from "./value-info.ts";
+export { WEIGHT_ALIGNMENT, type WeightEntry } from "./weight-entry.ts";

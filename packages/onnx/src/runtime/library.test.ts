@@ -2,6 +2,9 @@ import { existsSync } from "node:fs";
 import { expect, test } from "vitest";
 import { runtimeVersion } from "./environment.ts";
 import { libraryPath } from "./library.ts";
+import { Session } from "./session.ts";
+import { affineGraph } from "./testing/graphs.ts";
+import { privateBytes } from "./testing/memory.ts";
 
 test("the pinned package has a library for this machine and for the others that it names", () => {
   expect(existsSync(libraryPath())).toBe(true);
@@ -16,4 +19,12 @@ test("a platform without a library is named in the error", () => {
 
 test("the library is the version that the package pins", () => {
   expect(runtimeVersion()).toBe("1.30.0");
+});
+
+test("the library stays where it is when garbage is collected", async () => {
+  using session = Session.loadSync(affineGraph());
+  await privateBytes();
+  expect(session.device.kind).toBe("cpu");
+  using again = Session.loadSync(affineGraph());
+  expect(again.inputs).toHaveLength(1);
 });

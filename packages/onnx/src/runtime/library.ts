@@ -4,6 +4,8 @@ import { dirname, join } from "node:path";
 import koffi, { type LibraryHandle } from "koffi";
 import { OnnxRuntimeError } from "./error.ts";
 
+const require = createRequire(import.meta.url);
+
 /** A native address. */
 export type Pointer = bigint;
 
@@ -23,8 +25,7 @@ const LIBRARY_FILE: Partial<Record<NodeJS.Platform, string>> = {
 /** Path of the shared library for this machine inside an installed `onnxruntime-node`. */
 export function libraryPath(platform = process.platform, arch = process.arch): string {
   const file = LIBRARY_FILE[platform];
-  const main = createRequire(import.meta.url).resolve("onnxruntime-node");
-  const path = join(dirname(main), "..", "bin", "napi-v6", platform, arch, file ?? "");
+  const path = join(dirname(require.resolve("onnxruntime-node")), "..", "bin", "napi-v6", platform, arch, file ?? "");
   if (file === undefined || !existsSync(path)) {
     throw new OnnxRuntimeError(
       "UNSUPPORTED_PLATFORM",

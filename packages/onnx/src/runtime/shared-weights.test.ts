@@ -6,10 +6,11 @@ import { GraphBuilder } from "../graph/index.ts";
 import { liveHandles } from "./handle.ts";
 import { pseudoRandom } from "./self-test/pseudo-random.ts";
 import { Session } from "./session.ts";
-import { SharedWeights, type WeightEntry } from "./shared-weights.ts";
+import { SharedWeights } from "./shared-weights.ts";
 import { Tensor } from "./tensor.ts";
 import { one } from "./testing/graphs.ts";
 import { mappedBytes, privateBytes } from "./testing/memory.ts";
+import type { WeightEntry } from "./weight-entry.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "onnx-weights-"));
 afterAll(() => rmSync(folder, { recursive: true }));

@@ -1,5 +1,4 @@
 import koffi from "koffi";
-import type { ElementType } from "../graph/index.ts";
 import { elementTypeInfo } from "./element-type.ts";
 import { environment, out } from "./environment.ts";
 import { OnnxRuntimeError } from "./error.ts";
@@ -9,20 +8,7 @@ import { libC } from "./lib-c.ts";
 import type { Pointer } from "./library.ts";
 import { MappedFile } from "./mapped-file.ts";
 import { byteLength, describe, nativeShape } from "./tensor.ts";
-
-/** One tensor in a weights file: little-endian, row-major, raw. */
-export interface WeightEntry {
-  /** Name of the initializer in every graph that uses it. */
-  readonly name: string;
-  readonly type: ElementType;
-  readonly shape: readonly number[];
-  /** Bytes from the start of the file, a multiple of {@link WEIGHT_ALIGNMENT}. */
-  readonly offset: number;
-  readonly byteLength: number;
-}
-
-/** Alignment of every tensor in a weights file, in bytes: a cache line, and what the widest vector loads want. */
-export const WEIGHT_ALIGNMENT = 64;
+import { WEIGHT_ALIGNMENT, type WeightEntry } from "./weight-entry.ts";
 
 /**
  * One copy of a model's weights for any number of sessions.

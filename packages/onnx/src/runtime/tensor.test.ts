@@ -43,6 +43,27 @@ test("views at offsets of one array are tensors of their own, and writes go nowh
   expect([...whole]).toEqual([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 1, 2, 3, 4, 5, 6, 16, 17, 18, 19]);
 });
 
+test("a buffer of slots serves as one slot and as a prefix of slots, each writing its own rows", async () => {
+  using session = await Session.load(identityGraph("float32", ["slots", 2, 3]));
+  const slot = 2 * 3;
+  const buffer = new Float32Array(4 * slot);
+  const write = async (first: number, count: number, value: number) => {
+    const shape = [count, 2, 3];
+    using x = Tensor.from("float32", shape, new Float32Array(count * slot).fill(value));
+    using y = Tensor.from("float32", shape, buffer.subarray(first * slot, (first + count) * slot));
+    using binding = session.bind({ inputs: { x }, outputs: { y } });
+    await session.run(binding);
+  };
+  await write(0, 3, 1);
+  await write(1, 1, 2);
+  expect([0, 1, 2, 3].map((row) => [...new Set(buffer.subarray(row * slot, (row + 1) * slot))])).toEqual([
+    [1],
+    [2],
+    [1],
+    [0],
+  ]);
+});
+
 test("an array of 5 GB is written beyond its first 4 GB", () => {
   using session = Session.loadSync(identityGraph("uint8", ["n"]));
   const whole = new Uint8Array(5 * 2 ** 30);

@@ -1,9 +1,9 @@
 import { GraphBuilder, type Value } from "../../graph/index.ts";
 
 /** Weights of {@link affineGraph}, float32[4, 3]. */
-export const AFFINE_WEIGHT = Float32Array.from([1, 0, 2, 0, 1, 0, 3, 0, 1, 0, 5, 7]);
+const AFFINE_WEIGHT = Float32Array.from([1, 0, 2, 0, 1, 0, 3, 0, 1, 0, 5, 7]);
 
-/** x float32[batch, 4] → y float32[batch, 3] = x · {@link AFFINE_WEIGHT}, and z = y + y. */
+/** x float32[batch, 4] → y float32[batch, 3] = x · the weights, and z = y + y. */
 export function affineGraph(): Uint8Array {
   const graph = new GraphBuilder("affine");
   const x = graph.input("x", "float32", ["batch", 4]);
