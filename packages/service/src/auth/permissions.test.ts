@@ -9,7 +9,7 @@ import { status } from "@grpc/grpc-js";
 import * as protocol from "@persona-mesh/protocol";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { frame, rawCall } from "../testing/raw-call.ts";
-import { startTestServer, type TestServer } from "../testing/test-server.ts";
+import { openTestServer, type TestServer } from "../testing/test-server.ts";
 import { isRoleName, ROLES, type RoleName } from "./caller.ts";
 import { authorize, declaredAccess } from "./permissions.ts";
 
@@ -35,7 +35,7 @@ const services = Object.values(protocol).filter(
 let mesh: TestServer;
 
 beforeAll(async () => {
-  mesh = await startTestServer({
+  mesh = await openTestServer({
     async *generate() {},
     async *captureActivations() {},
     score: async () => ({}),
@@ -44,7 +44,7 @@ beforeAll(async () => {
   });
 });
 
-afterAll(() => mesh[Symbol.asyncDispose]());
+afterAll(() => mesh.close());
 
 test("every method of every service declares its roles, and the ones that are expected", () => {
   const declared = services.flatMap((service) => [...declaredAccess(service)]);

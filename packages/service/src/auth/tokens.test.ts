@@ -1,16 +1,16 @@
 import { createHmac, generateKeyPairSync } from "node:crypto";
 import { exportJWK, generateKeyPair, importJWK, type JWTPayload, SignJWT } from "jose";
-import { afterAll, beforeAll, expect, test } from "vitest";
+import { afterAll, beforeAll, expect, onTestFinished, test } from "vitest";
 import { ClientError } from "../errors/client-error.ts";
-import { startTestServer, type TestServer } from "../testing/test-server.ts";
+import { openTestServer, type TestServer } from "../testing/test-server.ts";
 
 let mesh: TestServer;
 
 beforeAll(async () => {
-  mesh = await startTestServer();
+  mesh = await openTestServer();
 });
 
-afterAll(() => mesh[Symbol.asyncDispose]());
+afterAll(() => mesh.close());
 
 const now = () => Math.floor(Date.now() / 1000);
 
@@ -53,7 +53,8 @@ test("a call without a token", async () => {
   const { createClient } = await import("../grpc/client.ts");
   const { credentials } = await import("@grpc/grpc-js");
   const { InferenceService } = await import("@persona-mesh/protocol");
-  using client = createClient(InferenceService, mesh.server.address, credentials.createInsecure());
+  const client = createClient(InferenceService, mesh.server.address, credentials.createInsecure());
+  onTestFinished(client.close);
   await expect(client.getModel({})).rejects.toMatchObject({ reason: "TOKEN_MISSING" });
 });
 

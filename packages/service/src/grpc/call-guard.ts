@@ -30,7 +30,7 @@ export interface CallGuardOptions {
 }
 
 /** How long calls may take, in milliseconds: what a client that sets no deadline gets, and what no client can exceed. */
-export interface Deadlines {
+interface Deadlines {
   readonly unaryDefaultMs: number;
   readonly unaryMaxMs: number;
   readonly streamDefaultMs: number;

@@ -1,5 +1,5 @@
 import { type AddressInfo, connect, createServer, type Socket } from "node:net";
-import { describe, expect, test } from "vitest";
+import { describe, expect, onTestFinished, test } from "vitest";
 import { ClientError } from "../errors/client-error.ts";
 import { ServiceError } from "../errors/service-error.ts";
 import { startTestServer, until } from "../testing/test-server.ts";
@@ -38,14 +38,11 @@ async function startProxy(port: number) {
   const cut = () => {
     for (const socket of sockets) socket.destroy();
   };
-  return {
-    port: (server.address() as AddressInfo).port,
-    cut,
-    [Symbol.asyncDispose]: async () => {
-      cut();
-      await new Promise((resolve) => server.close(resolve));
-    },
-  };
+  onTestFinished(async () => {
+    cut();
+    await new Promise((resolve) => server.close(resolve));
+  });
+  return { port: (server.address() as AddressInfo).port, cut };
 }
 
 async function readAll<Message>(stream: AsyncIterable<Message>): Promise<Message[]> {
@@ -57,7 +54,7 @@ async function readAll<Message>(stream: AsyncIterable<Message>): Promise<Message
 describe("calls", () => {
   test("a unary call reaches its handler with the caller of its token, without the token", async () => {
     let seen: unknown;
-    await using mesh = await startTestServer({
+    const mesh = await startTestServer({
       getModel: async (_, { caller, metadata }) => {
         seen = { ...caller, roles: [...caller.roles], authorization: metadata.get("authorization") };
         return { modelChecksum: "abc", layers: 4 };
@@ -70,7 +67,7 @@ describe("calls", () => {
   });
 
   test("each call is logged once, with its outcome, its tenant and what the handler added", async () => {
-    await using mesh = await startTestServer({
+    const mesh = await startTestServer({
       getModel: async (_, context) => {
         context.annotate({ alpha: 0.35 });
         context.annotate({ layers: [3, 4] });
@@ -98,7 +95,7 @@ describe("calls", () => {
   });
 
   test("a stream arrives whole and in order", async () => {
-    await using mesh = await startTestServer({
+    const mesh = await startTestServer({
       async *generate({ maxTokens = 0 }) {
         for (let i = 0; i < maxTokens; i++) yield token(`${i}`);
       },
@@ -112,7 +109,7 @@ describe("calls", () => {
 
 describe("errors", () => {
   test("everything an error says arrives, but not its cause", async () => {
-    await using mesh = await startTestServer({
+    const mesh = await startTestServer({
       getModel: async () => {
         throw new ServiceError("QUEUE_FULL", "acme has 8 requests waiting", {
           metadata: { waiting: "8" },
@@ -135,7 +132,7 @@ describe("errors", () => {
   });
 
   test("a defect tells the caller only the request id, and the log its cause", async () => {
-    await using mesh = await startTestServer({
+    const mesh = await startTestServer({
       getModel: async () => {
         throw new TypeError("slots[3] is undefined");
       },
@@ -153,12 +150,12 @@ describe("errors", () => {
   });
 
   test("a response that is not what the proto says is a defect", async () => {
-    await using mesh = await startTestServer({ getModel: async () => ({ layers: -1 }) });
+    const mesh = await startTestServer({ getModel: async () => ({ layers: -1 }) });
     expect((await failure((await mesh.client()).getModel({}))).reason).toBe("INTERNAL");
   });
 
   test("what a stream yielded before its error arrives before it", async () => {
-    await using mesh = await startTestServer({
+    const mesh = await startTestServer({
       async *generate() {
         for (let i = 0; i < 100; i++) yield token("x");
         throw new ServiceError("STEERING_OVERFLOW", "alpha 0.8 at layer 3", { metadata: { layer: "3" } });
@@ -176,7 +173,7 @@ describe("errors", () => {
   test("a message of any text and size fits into the headers", async () => {
     const long = "\ud800 ünïcödé\n%".repeat(10_000);
     const violation = { field: long, description: long };
-    await using mesh = await startTestServer({
+    const mesh = await startTestServer({
       getModel: async () => {
         throw new ServiceError("INVALID_ARGUMENT", long, {
           metadata: Object.fromEntries(Array.from({ length: 100 }, (_, i) => [`${i}${long}`, long])),
@@ -192,7 +189,7 @@ describe("errors", () => {
 
   test("a response over the limit ends the call and its handler", async () => {
     let reason: unknown;
-    await using mesh = await startTestServer({
+    const mesh = await startTestServer({
       async *generate(_, { signal }) {
         try {
           yield token("x".repeat(5 * 1024 * 1024));
@@ -211,7 +208,7 @@ describe("errors", () => {
 describe("ends", () => {
   test("a client that cancels mid-stream frees the handler", async () => {
     let reason: unknown;
-    await using mesh = await startTestServer({
+    const mesh = await startTestServer({
       async *generate(_, { signal }) {
         try {
           yield token("first");
@@ -237,7 +234,7 @@ describe("ends", () => {
 
   test("leaving the loop cancels the call at the server", async () => {
     let ended = false;
-    await using mesh = await startTestServer({
+    const mesh = await startTestServer({
       async *generate() {
         try {
           while (true) yield token("x");
@@ -252,7 +249,7 @@ describe("ends", () => {
 
   test("closing the client cancels its calls", async () => {
     let reason: unknown;
-    await using mesh = await startTestServer({
+    const mesh = await startTestServer({
       async *generate(_, { signal }) {
         yield token("first");
         reason = await fired(signal);
@@ -269,14 +266,14 @@ describe("ends", () => {
 
   test("a client whose connection breaks frees the handler, and learns of it", async () => {
     let ended = false;
-    await using mesh = await startTestServer({
+    const mesh = await startTestServer({
       async *generate(_, { signal }) {
         yield token("first");
         await fired(signal);
         ended = true;
       },
     });
-    await using wire = await startProxy(mesh.server.port);
+    const wire = await startProxy(mesh.server.port);
     const client = await mesh.client({ address: `127.0.0.1:${wire.port}` });
     const stream = client.generate({})[Symbol.asyncIterator]();
     await stream.next();
@@ -293,12 +290,11 @@ describe("ends", () => {
     await mesh.server.kill();
     const error = await failure(client.getModel({}));
     expect([error.reason, error.requestId]).toEqual(["UNAVAILABLE", undefined]);
-    await mesh[Symbol.asyncDispose]();
   });
 
   test("a unary call can be cancelled by its client", async () => {
     let reason: unknown;
-    await using mesh = await startTestServer({
+    const mesh = await startTestServer({
       getModel: async (_, { signal }) => {
         abort.abort();
         reason = await fired(signal);
@@ -312,7 +308,7 @@ describe("ends", () => {
   });
 
   test("a call that is cancelled before it starts is not made", async () => {
-    await using mesh = await startTestServer();
+    const mesh = await startTestServer();
     const client = await mesh.client();
     expect((await failure(client.getModel({}, { signal: AbortSignal.abort() }))).reason).toBe("CANCELLED");
     expect((await failure(readAll(client.generate({}, { signal: AbortSignal.abort() })))).reason).toBe("CANCELLED");
@@ -321,7 +317,7 @@ describe("ends", () => {
 
   test("a slow reader makes the handler wait: what is in between is bounded", async () => {
     let made = 0;
-    await using mesh = await startTestServer({
+    const mesh = await startTestServer({
       async *generate() {
         // 10 KB a message: the 64 KiB of an HTTP/2 window hold six.
         for (; made < 10_000; made++) yield token("x".repeat(10_000));
@@ -355,14 +351,14 @@ describe("deadlines", () => {
   };
 
   test("the client's deadline ends the call and the handler on the server too", async () => {
-    await using mesh = await startTestServer(forever);
+    const mesh = await startTestServer(forever);
     const error = await failure((await mesh.client()).getModel({}, { timeoutMs: 150 }));
     expect(error.reason).toBe("DEADLINE_EXCEEDED");
     await until(() => mesh.server.runningCalls === 0, "no running call");
   });
 
   test("a call without a deadline gets the server's default, by its kind", async () => {
-    await using mesh = await startTestServer(forever, { unaryDefaultSeconds: 0.05, streamDefaultSeconds: 0.2 });
+    const mesh = await startTestServer(forever, { unaryDefaultSeconds: 0.05, streamDefaultSeconds: 0.2 });
     const client = await mesh.client();
     const started = performance.now();
     expect((await failure(readAll(client.generate({})))).rawMessage).toBe("the call did not end within 200 ms");
@@ -373,7 +369,7 @@ describe("deadlines", () => {
 
   test("no client gets more than the server's maximum", async () => {
     let deadline = 0;
-    await using mesh = await startTestServer(
+    const mesh = await startTestServer(
       {
         getModel: async (_, context) => {
           deadline = context.deadline;
@@ -389,7 +385,7 @@ describe("deadlines", () => {
   });
 
   test("a handler that ignores its signal does not hold up the caller", async () => {
-    await using mesh = await startTestServer({ getModel: () => new Promise(() => {}) });
+    const mesh = await startTestServer({ getModel: () => new Promise(() => {}) });
     const error = await failure((await mesh.client()).getModel({}, { timeoutMs: 50 }));
     expect(error.reason).toBe("DEADLINE_EXCEEDED");
   });
@@ -401,7 +397,7 @@ describe("limits", () => {
     const held = new Promise<void>((resolve) => {
       release = resolve;
     });
-    await using mesh = await startTestServer(
+    const mesh = await startTestServer(
       { getModel: () => held.then(() => ({ modelChecksum: "done" })) },
       { maxCalls: 2 },
     );
@@ -417,7 +413,7 @@ describe("limits", () => {
   });
 
   test("an unusable request id is replaced, not echoed", async () => {
-    await using mesh = await startTestServer({
+    const mesh = await startTestServer({
       getModel: async () => {
         throw new ServiceError("QUEUE_FULL", "full");
       },

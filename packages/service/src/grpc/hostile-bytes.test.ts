@@ -4,7 +4,7 @@ import { status } from "@grpc/grpc-js";
 import { GenerateRequestSchema } from "@persona-mesh/protocol";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { frame, type RawCall, rawCall } from "../testing/raw-call.ts";
-import { startTestServer, type TestServer, until } from "../testing/test-server.ts";
+import { openTestServer, type TestServer, until } from "../testing/test-server.ts";
 
 const GENERATE = "/persona.inference.v1.InferenceService/Generate";
 const GET_MODEL = "/persona.inference.v1.InferenceService/GetModel";
@@ -15,7 +15,7 @@ let prompts: string[];
 
 beforeAll(async () => {
   prompts = [];
-  mesh = await startTestServer({
+  mesh = await openTestServer({
     async *generate({ prompt }) {
       prompts.push(prompt?.input.case === "text" ? prompt.input.value : "");
       yield {};
@@ -24,7 +24,7 @@ beforeAll(async () => {
   authorization = `Bearer ${await mesh.token()}`;
 });
 
-afterAll(() => mesh[Symbol.asyncDispose]());
+afterAll(() => mesh.close());
 
 const send = (call: Partial<RawCall>) =>
   rawCall(mesh.server.port, { path: GENERATE, ...call, headers: { authorization, ...call.headers } });

@@ -41,7 +41,7 @@ async function files(port: number, field: number, value: string): Promise<FileDe
 }
 
 test("a tool without protos finds the service and can build all of its messages", async () => {
-  await using mesh = await startTestServer();
+  const mesh = await startTestServer();
   const { port } = mesh.server;
   for (const version of ["v1", "v1alpha"]) {
     const [list = new Uint8Array()] =
@@ -80,10 +80,10 @@ test("a tool without protos finds the service and can build all of its messages"
 test("production does not answer reflection unless told", async () => {
   const path = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
   const body = frame(new BinaryWriter().tag(LIST_SERVICES, 2).string("*").finish());
-  await using development = await startTestServer();
+  const development = await startTestServer();
   const production = { environment: "production", authJwksFile: development.keys.jwksFile } as const;
-  await using quiet = await startTestServer({}, production);
-  await using told = await startTestServer({}, { ...production, reflection: true });
+  const quiet = await startTestServer({}, production);
+  const told = await startTestServer({}, { ...production, reflection: true });
   const code = async (port: number) => (await rawCall(port, { path, body })).code;
   expect(await Promise.all([development, quiet, told].map(({ server }) => code(server.port)))).toEqual([
     status.OK,

@@ -2,6 +2,7 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 import { credentials } from "@grpc/grpc-js";
 import { InferenceService } from "@persona-mesh/protocol";
 import { afterEach, beforeEach, expect, test } from "vitest";
@@ -24,7 +25,7 @@ afterEach(() => {
 
 /** A real process with its output so far and its end. */
 function run(args: readonly string[], environment: Record<string, string> = {}) {
-  const program = join(import.meta.dirname, "../testing/echo-service.ts");
+  const program = fileURLToPath(new URL("../testing/echo-service.ts", import.meta.url));
   const child = spawn(process.execPath, [program, ...args], {
     env: {
       PATH: process.env["PATH"],

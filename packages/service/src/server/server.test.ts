@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { credentials, makeClientConstructor, type ServiceClientConstructor } from "@grpc/grpc-js";
 import { InferenceService } from "@persona-mesh/protocol";
 import { service as healthService } from "grpc-health-check";
-import { describe, expect, test } from "vitest";
+import { describe, expect, onTestFinished, test } from "vitest";
 import { ClientError } from "../errors/client-error.ts";
 import { type Client, createClient } from "../grpc/client.ts";
 import { startTestServer, type TestServer, until } from "../testing/test-server.ts";
@@ -61,7 +61,7 @@ describe("health", () => {
     const ready = new Promise<void>((resolve) => {
       becomeReady = resolve;
     });
-    await using mesh = await startTestServer(
+    const mesh = await startTestServer(
       {
         async *generate(_, { signal }) {
           yield token("first");
@@ -94,7 +94,7 @@ describe("health", () => {
   });
 
   test("a service that is not here is unknown, and watching such names holds nothing", async () => {
-    await using mesh = await startTestServer();
+    const mesh = await startTestServer();
     expect(await check(mesh.server.address, "no.such.Service")).toBe("5");
     const client = new HealthClient(mesh.server.address, credentials.createInsecure());
     const codes = await Promise.all(
@@ -113,7 +113,7 @@ describe("health", () => {
   });
 
   test("a watcher hears of changes, and does not hold up the drain", async () => {
-    await using mesh = await startTestServer({}, { drainSeconds: 60 });
+    const mesh = await startTestServer({}, { drainSeconds: 60 });
     const client = new HealthClient(mesh.server.address, credentials.createInsecure());
     const heard: string[] = [];
     const call = client["watch"]?.({ service: "" });
@@ -127,7 +127,7 @@ describe("health", () => {
   });
 
   test("open watches are bounded: they need no token", async () => {
-    await using mesh = await startTestServer();
+    const mesh = await startTestServer();
     const client = new HealthClient(mesh.server.address, credentials.createInsecure());
     const results: string[] = [];
     for (let i = 0; i < 140; i++) {
@@ -142,7 +142,7 @@ describe("health", () => {
   });
 
   test("the management port answers nothing else", async () => {
-    await using mesh = await startTestServer();
+    const mesh = await startTestServer();
     expect((await management(mesh, "/"))[0]).toBe(404);
     const post = await fetch(`http://127.0.0.1:${mesh.server.managementPort}/healthz`, { method: "POST", body: "x" });
     expect(post.status).toBe(404);
@@ -155,7 +155,7 @@ describe("drain", () => {
     const finished = new Promise<void>((resolve) => {
       finish = resolve;
     });
-    await using mesh = await startTestServer(
+    const mesh = await startTestServer(
       {
         async *generate() {
           yield token("first");
@@ -182,7 +182,7 @@ describe("drain", () => {
 
   test("streams that outlast it end with DRAINING, their handlers' signals fire, and what they wrote arrives", async () => {
     const reasons: unknown[] = [];
-    await using mesh = await startTestServer(
+    const mesh = await startTestServer(
       {
         async *generate(_, { signal }) {
           try {
@@ -206,7 +206,7 @@ describe("drain", () => {
   });
 
   test("a handler that ignores its signal, and a client that reads nothing, hold it up for seconds only", async () => {
-    await using mesh = await startTestServer(
+    const mesh = await startTestServer(
       {
         getModel: () => new Promise(() => {}),
         async *generate() {
@@ -227,7 +227,7 @@ describe("drain", () => {
   });
 
   test("closing twice is closing once, and nothing listens afterwards", async () => {
-    await using mesh = await startTestServer();
+    const mesh = await startTestServer();
     await Promise.all([mesh.server.close(), mesh.server.close()]);
     expect(await reasonOf((await mesh.client()).getModel({}))).toBe("UNAVAILABLE");
     await expect(management(mesh, "/healthz")).rejects.toThrow("fetch failed");
@@ -278,19 +278,20 @@ describe("TLS", () => {
   const server = { tlsCertFile: pem("server.crt"), tlsKeyFile: pem("server.key") };
 
   async function call(mesh: TestServer, channel: ReturnType<typeof credentials.createSsl>): Promise<string> {
-    using client = createClient(InferenceService, mesh.server.address, channel, { token: await mesh.token() });
+    const client = createClient(InferenceService, mesh.server.address, channel, { token: await mesh.token() });
+    onTestFinished(client.close);
     return await reasonOf(client.getModel({}, { timeoutMs: 5_000 }));
   }
 
   test("a client that trusts the authority gets through, others and plain text do not", async () => {
-    await using mesh = await startTestServer({}, server);
+    const mesh = await startTestServer({}, server);
     expect(await call(mesh, credentials.createSsl(read("ca.crt")))).toBe("OK");
     expect(await call(mesh, credentials.createSsl())).toBe("UNAVAILABLE");
     expect(await call(mesh, credentials.createInsecure())).toBe("UNAVAILABLE");
   });
 
   test("with a client authority, only its clients get through", async () => {
-    await using mesh = await startTestServer({}, { ...server, tlsClientCaFile: pem("ca.crt") });
+    const mesh = await startTestServer({}, { ...server, tlsClientCaFile: pem("ca.crt") });
     const withKey = (name: string) => credentials.createSsl(read("ca.crt"), read(`${name}.key`), read(`${name}.crt`));
     expect(await call(mesh, withKey("client"))).toBe("OK");
     expect(await call(mesh, withKey("stranger"))).toBe("UNAVAILABLE");

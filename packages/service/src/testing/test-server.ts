@@ -3,6 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { credentials } from "@grpc/grpc-js";
 import { InferenceService } from "@persona-mesh/protocol";
+import { onTestFinished } from "vitest";
 import type { RoleName } from "../auth/caller.ts";
 import { type DevKeys, ensureDevKeys, signDevToken } from "../auth/dev-keys.ts";
 import { loadConfig } from "../config/load.ts";
@@ -14,7 +15,7 @@ import { createLogger, type Logger } from "../log.ts";
 import { bindService, type RunningServer, type ServerOptions, startServer } from "../server/server.ts";
 
 /** A real server on free ports of this machine with the real inference contract and handlers of the test's own. */
-export interface TestServer extends AsyncDisposable {
+export interface TestServer {
   readonly server: RunningServer;
   readonly keys: DevKeys;
   readonly dataDir: string;
@@ -22,16 +23,25 @@ export interface TestServer extends AsyncDisposable {
   readonly logs: readonly Record<string, unknown>[];
   token(claims?: Partial<Parameters<typeof signDevToken>[1]>): Promise<string>;
   client(options?: TestClientOptions): Promise<Client<typeof InferenceService>>;
+  close(): Promise<void>;
 }
 
-export interface TestClientOptions extends ClientOptions {
+interface TestClientOptions extends ClientOptions {
   /** @default ["operator"] */
   readonly roles?: readonly RoleName[];
   /** @default the server's own */
   readonly address?: string;
 }
 
-export async function startTestServer(
+/** For one test, at whose end it is closed. */
+export async function startTestServer(...options: Parameters<typeof openTestServer>): Promise<TestServer> {
+  const mesh = await openTestServer(...options);
+  onTestFinished(mesh.close);
+  return mesh;
+}
+
+/** For several tests; whoever opens it closes it. */
+export async function openTestServer(
   handlers: Partial<ServiceImplementation<typeof InferenceService>> = {},
   overrides: Partial<ServiceValues> = {},
   options: Partial<ServerOptions> = {},
@@ -74,7 +84,7 @@ export async function startTestServer(
       clients.push(client);
       return client;
     },
-    [Symbol.asyncDispose]: async () => {
+    close: async () => {
       for (const client of clients) client.close();
       await server.kill();
       await rm(dataDir, { recursive: true, force: true });
