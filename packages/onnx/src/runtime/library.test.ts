@@ -21,10 +21,9 @@ test("the library is the version that the package pins", () => {
   expect(runtimeVersion()).toBe("1.30.0");
 });
 
-test("the library stays where it is when garbage is collected", async () => {
-  using session = Session.loadSync(affineGraph());
+test("the library stays where it is when garbage is collected, before a thread of its own holds it", async () => {
+  expect(runtimeVersion()).toBe("1.30.0");
   await privateBytes();
-  expect(session.device.kind).toBe("cpu");
-  using again = Session.loadSync(affineGraph());
-  expect(again.inputs).toHaveLength(1);
+  using session = Session.loadSync(affineGraph(), { intraOpThreads: 1 });
+  expect(session.inputs).toHaveLength(1);
 });
