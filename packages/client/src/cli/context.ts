@@ -53,8 +53,9 @@ export class CommandContext<Options = unknown> {
     return this.print(`${JSON.stringify(value)}\n`);
   }
 
-  /** A remark on stderr, so that what is on stdout stays the result alone. */
+  /** A remark on stderr, so that stdout holds the result alone. None with `--json`, where stderr holds an error alone. */
   note(text: string): void {
+    if (this.json) return;
     const paint = paintFor(this.io, this.io.stderr, this.options.color);
     this.io.stderr.write(`${paint("dim", text)}\n`);
   }

@@ -9,10 +9,11 @@ const MAX_PROMPT_BYTES = 1 << 20;
  *
  * The last line break of the input is not part of the prompt: `echo` and editors put it there.
  *
- * @throws UsageError when there is none, it is not UTF-8, or it is too long
+ * @throws UsageError when there is none, it is empty, not UTF-8, or too long
  */
 export async function readPrompt(argument: string | undefined, io: CliIo): Promise<string> {
   const prompt = argument === undefined || argument === "-" ? await readStdin(argument, io) : argument;
+  if (prompt === "") throw new UsageError("PROMPT_MISSING", "the prompt is empty");
   if (Buffer.byteLength(prompt) > MAX_PROMPT_BYTES) {
     throw new UsageError("PROMPT_TOO_LONG", `the prompt is over ${MAX_PROMPT_BYTES} bytes`);
   }

@@ -60,7 +60,7 @@ async function importModel(directory: string, context: CommandContext<ImportOpti
       });
       return;
     }
-    await context.printLines(describeManifest(manifest, true));
+    await context.printLines(describeManifest(manifest));
     context.note(`${outcome} ${result.directory} in ${elapsed()}`);
   } finally {
     progress.end();

@@ -40,7 +40,7 @@ async function show(directory: string, context: CommandContext<ShowOptions>): Pr
     await context.printJson({ ...shown, provenance: origin, verified: verify });
     return;
   }
-  await context.printLines(describeManifest(manifest, verify));
+  await context.printLines(describeManifest(manifest, verify ? "agree with the manifest" : "not verified"));
 }
 
 async function verified(
@@ -60,8 +60,8 @@ async function verified(
   }
 }
 
-/** The manifest for people; also what `model import` ends with. */
-export function describeManifest(manifest: ModelManifest, verified: boolean): string[] {
+/** The manifest for people; also what `model import` ends with, which has no check to tell of. */
+export function describeManifest(manifest: ModelManifest, files?: string): string[] {
   const { spec, provenance } = manifest;
   const bytes = Object.values(manifest.files).reduce((sum, file) => sum + file.bytes, 0);
   return fieldList([
@@ -79,6 +79,6 @@ export function describeManifest(manifest: ModelManifest, verified: boolean): st
     ["package", `${formatBytes(bytes)} in ${Object.keys(manifest.files).length} files`],
     ["graphs", Object.keys(manifest.graphs).join(", ")],
     ["made from", `${printable(provenance.source)}, ${provenance.createdAt}, by ${printable(provenance.importer)}`],
-    ["files", verified ? "agree with the manifest" : "not verified"],
+    ...(files === undefined ? [] : [["files", files] as const]),
   ]);
 }

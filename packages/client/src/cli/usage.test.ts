@@ -1,0 +1,125 @@
+import { Readable } from "node:stream";
+import type { Command } from "commander";
+import { describe, expect, it } from "vitest";
+import { persona } from "../testing/run-persona.ts";
+import { type CliIo, InterruptedError } from "./io.ts";
+import { buildProgram } from "./program.ts";
+
+/** Every command that does something, by its words. */
+function leaves(command: Command, words: string[] = []): string[][] {
+  if (command.commands.length === 0) return [words];
+  return command.commands.flatMap((child) => leaves(child, [...words, child.name()]));
+}
+
+const program = buildProgram({ env: {}, stdout: {}, stderr: {} } as unknown as CliIo);
+
+describe("help", () => {
+  it("is there for every command, with examples that name it", async () => {
+    const commands = leaves(program);
+    expect(commands.map((words) => words.join(" ")).sort()).toEqual([
+      "compare",
+      "generate",
+      "model import",
+      "model served",
+      "model show",
+      "personas",
+      "token dev",
+      "vector extract",
+    ]);
+    for (const words of commands) {
+      const { code, stdout, stderr } = await persona([...words, "--help"]);
+      expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
+      expect(stdout).toContain(`Usage: persona ${words.join(" ")}`);
+      expect(stdout).toMatch(new RegExp(`Examples:\\n.*persona ${words.join(" ")}`, "s"));
+      expect(stdout).toContain("--address <host:port>");
+    }
+  });
+
+  it("never shows a token", async () => {
+    const { stdout } = await persona(["generate", "--help"], { env: { PERSONA_TOKEN: "secret-token" } });
+    expect(stdout).toContain("PERSONA_TOKEN");
+    expect(stdout).not.toContain("secret-token");
+  });
+
+  it.each([[[]], [["model"]], [["vector"]], [["token"]]])("is shown on stderr, with 2, for %j alone", async (argv) => {
+    const { code, stdout, stderr } = await persona(argv);
+    expect({ code, stdout }).toEqual({ code: 2, stdout: "" });
+    expect(stderr).toMatch(/^Usage: persona/);
+  });
+
+  it("prints the version", async () => {
+    expect(await persona(["--version"])).toEqual({ code: 0, stdout: "0.1.0\n", stderr: "" });
+  });
+});
+
+describe("a wrong command line", () => {
+  it.each([
+    [["genrate", "hi"], "UNKNOWN_COMMAND", "unknown command 'genrate' (Did you mean generate?)"],
+    [["model", "imprt"], "UNKNOWN_COMMAND", "unknown command 'imprt' (Did you mean import?)"],
+    [["generate", "hi", "--adress", "x"], "UNKNOWN_OPTION", "unknown option '--adress' (Did you mean --address?)"],
+    [["generate", "hi", "--temprature=1"], "UNKNOWN_OPTION", "unknown option '--temprature=1'"],
+    [["generate", "hi", "you"], "EXCESS_ARGUMENTS", "too many arguments for 'generate'. Expected 1 argument"],
+    [["generate", "hi", "--seed", "x"], "INVALID_ARGUMENT", "argument 'x' is invalid. It must be a whole number"],
+    [["generate", "hi", "--seed"], "OPTION_MISSING_ARGUMENT", "option '--seed <n>' argument missing"],
+    [["generate", "hi", "--persona", "a", "--active"], "CONFLICTING_OPTION", "cannot be used with option '--active'"],
+    [["generate", "hi", "--unsteered", "--gain", "1"], "CONFLICTING_OPTION", "cannot be used with option '--gain"],
+    [["generate", "hi", "--follow", "--token", "t"], "OPTIONS_CONFLICT", "--follow needs --active"],
+    [["generate", "hi", "--token", "a", "--token-file", "b"], "OPTIONS_CONFLICT", "exclude each other"],
+    [["generate", "hi", "--tls-cert", "a"], "OPTIONS_CONFLICT", "--tls-cert and --tls-key go together"],
+    [["generate", "hi", "--token", "opaque", "--persona", "p"], "TENANT_UNKNOWN", "write tenants/TENANT/personas/p"],
+    [["generate", ""], "PROMPT_MISSING", "the prompt is empty"],
+    [["generate", "-"], "PROMPT_MISSING", "the prompt is empty"],
+    [["compare", "hi"], "OPTIONS_CONFLICT", "compare needs a persona"],
+    [["model", "import", "dir"], "MISSING_MANDATORY_OPTION_VALUE", "required option '--out <dir>' not specified"],
+    [["model", "show"], "MISSING_ARGUMENT", "missing required argument 'dir'"],
+    [["token", "dev", "--role", "root"], "INVALID_ARGUMENT", "viewer, operator, approver, admin, service"],
+    [["vector", "extract", "--method", "MAGIC"], "INVALID_ARGUMENT", "MEAN_DIFF, PCA_CENTER, PCA_DIFF"],
+  ])("ends with 2 and says what is wrong: %j", async (argv, reason, message) => {
+    const { code, stdout, stderr } = await persona(argv);
+    expect({ code, stdout }).toEqual({ code: 2, stdout: "" });
+    expect(stderr.split("\n")).toHaveLength(2);
+    expect(stderr).toContain(`USAGE [${reason}] `);
+    expect(stderr).toContain(message);
+  });
+
+  it("is told as JSON where asked, even where parsing failed", async () => {
+    const { stderr } = await persona(["generate", "--adress", "--json"]);
+    expect(JSON.parse(stderr)).toEqual({
+      error: {
+        code: "USAGE",
+        reason: "UNKNOWN_OPTION",
+        message: "unknown option '--adress' (Did you mean --address?)",
+        exitCode: 2,
+      },
+    });
+  });
+
+  it("asks for a prompt where one would have to be typed", async () => {
+    const { code, stderr } = await persona(["generate"], { columns: 80, env: { NO_COLOR: "1" } });
+    expect([code, stderr]).toEqual([2, expect.stringContaining("USAGE [PROMPT_MISSING] no prompt: give it")]);
+  });
+
+  it("refuses a prompt on the standard input that is no text, or too long", async () => {
+    const binary = await persona(["generate", "-"], { stdin: Uint8Array.of(0xc3, 0x28) });
+    expect([binary.code, binary.stderr]).toEqual([2, expect.stringContaining("PROMPT_NOT_UTF8")]);
+    const long = await persona(["generate", "-"], { stdin: new Uint8Array((1 << 20) + 1).fill(0x61) });
+    expect([long.code, long.stderr]).toEqual([2, expect.stringContaining("PROMPT_TOO_LONG")]);
+  });
+
+  it("stops waiting for a prompt on an interrupt", async () => {
+    const interrupt = new AbortController();
+    const endless = new Readable({ read: () => setImmediate(() => interrupt.abort(new InterruptedError("SIGINT"))) });
+    endless.push("an unfinished prom");
+    const { code, stdout } = await persona(["generate", "-"], { stdin: endless, interrupt });
+    expect({ code, stdout }).toEqual({ code: 130, stdout: "" });
+    expect(endless.destroyed).toBe(true);
+  });
+
+  it("is red on a terminal only, and never with --no-color or NO_COLOR", async () => {
+    const red = "\u001b[31mUSAGE\u001b[39m";
+    expect((await persona(["generate", ""], { columns: 80 })).stderr).toContain(red);
+    expect((await persona(["generate", "", "--no-color"], { columns: 80 })).stderr).not.toContain("\u001b");
+    expect((await persona(["generate", ""], { columns: 80, env: { NO_COLOR: "1" } })).stderr).not.toContain("\u001b");
+    expect((await persona(["generate", ""])).stderr).not.toContain("\u001b");
+  });
+});
