@@ -1,3 +1,13 @@
+const { default: SwcVisitor } = require("@swc/core/Visitor.js");
+
+// The visitor that dependency-cruiser walks swc's trees with does not know `using` declarations yet.
+const visitStatement = SwcVisitor.prototype.visitStatement;
+SwcVisitor.prototype.visitStatement = function (statement) {
+  if (statement.type !== "UsingDeclaration") return visitStatement.call(this, statement);
+  statement.decls = this.visitVariableDeclarators(statement.decls);
+  return statement;
+};
+
 /** The import rules of the design: services know packages only, and each package knows only what it may. */
 module.exports = {
   forbidden: [
@@ -20,7 +30,9 @@ module.exports = {
       comment: "packages/steering is maths: nothing of ours and no I/O.",
       severity: "error",
       from: { path: "^packages/steering/src/", pathNot: "\\.test\\.ts$" },
-      to: { path: ["^packages/(?!steering/)", "^(node:)?(fs|fs/promises|net|http|https|child_process|worker_threads)$"] },
+      to: {
+        path: ["^packages/(?!steering/)", "^(node:)?(fs|fs/promises|net|http|https|child_process|worker_threads)$"],
+      },
     },
     {
       name: "onnx-knows-no-models",
@@ -41,7 +53,11 @@ module.exports = {
   ],
   options: {
     doNotFollow: { path: "node_modules" },
-    enhancedResolveOptions: { exportsFields: ["exports"], conditionNames: ["import", "node", "default"], extensions: [".ts", ".js", ".cjs", ".json"] },
+    enhancedResolveOptions: {
+      exportsFields: ["exports"],
+      conditionNames: ["import", "node", "default"],
+      extensions: [".ts", ".js", ".cjs", ".json"],
+    },
     // TypeScript 7 has no JavaScript API yet, so the sources are read by swc.
     parser: "swc",
   },

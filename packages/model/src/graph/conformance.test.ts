@@ -8,8 +8,9 @@ import {
   tokenByToken,
   unsteered,
 } from "../testing/forward.ts";
-import { REFERENCE_MODELS, type ReferenceModel, referenceModel } from "../testing/reference-model.ts";
+import { type ModelChange, REFERENCE_MODELS, type ReferenceModel, referenceModel } from "../testing/reference-model.ts";
 import type { DecoderSpec } from "./decoder-spec.ts";
+import type { PlannedWeight } from "./weights-plan.ts";
 
 /**
  * Against transformers (tools/model-fixtures/llama_reference.py): float32 on both sides, sums in another order. The error is
@@ -108,9 +109,26 @@ describe.each(REFERENCE_MODELS)("%s against transformers", (name) => {
   });
 
   it("would not pass with a feature switched off: each shows at a hundred times the tolerance", async () => {
-    const changes: Record<string, (spec: DecoderSpec) => DecoderSpec> = {
-      "rotary positions": (spec) => ({ ...spec, ropeTheta: 1e30 }),
-      epsilon: (spec) => ({ ...spec, rmsNormEps: spec.rmsNormEps * 40 + 0.02 }),
+    const swapped = (layer: RegExp, order: readonly number[]) => (weight: PlannedWeight) =>
+      layer.test(weight.name) && "sources" in weight
+        ? { ...weight, sources: order.map((i) => weight.sources[i] as string) }
+        : weight;
+    const changes: Record<string, ModelChange> = {
+      "rotary positions": { spec: { ropeTheta: 1e30 } },
+      epsilon: { spec: { rmsNormEps: 0.5 } },
+      "the gate of the MLP": { weight: swapped(/gate_up$/, [1, 0]) },
+      "norm gains": {
+        weight: (weight) =>
+          /norm$/.test(weight.name)
+            ? { ...weight, computed: new Float32Array(weight.shape[0] as number).fill(1) }
+            : weight,
+      },
+      "rotary caches": {
+        weight: (weight) =>
+          weight.name === "rope.sin" && "computed" in weight
+            ? { ...weight, computed: weight.computed.map((x) => -x) }
+            : weight,
+      },
     };
     for (const [feature, change] of Object.entries(changes)) {
       await using reference = await referenceModel(name, change);

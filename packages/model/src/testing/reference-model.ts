@@ -6,6 +6,7 @@ import {
   buildBody,
   buildGraphs,
   type DecoderSpec,
+  type PlannedWeight,
   planWeights,
   type SteeringParts,
   weightLookup,
@@ -33,22 +34,28 @@ export interface ReferenceModel extends AsyncDisposable {
   readonly names: readonly string[];
 }
 
+/** What a conversion gets wrong on purpose. */
+export interface ModelChange {
+  readonly spec?: Partial<DecoderSpec>;
+  readonly weight?: (weight: PlannedWeight) => PlannedWeight;
+}
+
 /**
  * Convert a fixture checkpoint without a tokenizer, which these models do not have.
  *
- * @param change - the model as another description would have it, to see that the difference shows
+ * @param change - another reading of the checkpoint, to see that the difference shows
  * @param steering - parts of the serving body graph
  */
 export async function referenceModel(
   name: (typeof REFERENCE_MODELS)[number],
-  change: (spec: DecoderSpec) => DecoderSpec = (spec) => spec,
+  change: ModelChange = {},
   steering: SteeringParts = "full",
 ): Promise<ReferenceModel> {
   const directory = await mkdtemp(join(tmpdir(), "persona-reference-"));
   const source = new URL(`${name}/`, FIXTURES).pathname;
   await using checkpoint = await Checkpoint.open(source);
-  const spec = change(checkpoint.config.spec);
-  const plan = planWeights(spec);
+  const spec = { ...checkpoint.config.spec, ...change.spec };
+  const plan = planWeights(spec).map(change.weight ?? ((weight) => weight));
   const weights = placeWeights(plan);
   const weightsPath = join(directory, WEIGHTS_FILE);
   await using file = await open(weightsPath, "w");
