@@ -1,11 +1,11 @@
-import { open, stat, writeFile } from "node:fs/promises";
+import { open, readdir, writeFile } from "node:fs/promises";
 import { basename, join, resolve } from "node:path";
 import { Checkpoint } from "./checkpoint/checkpoint.ts";
 import { modelChecksum } from "./checkpoint/model-checksum.ts";
 import { ModelPackageError } from "./errors.ts";
 import { buildGraphs, planWeights } from "./graph/index.ts";
 import { graphDigest, sha256Hex, tokenizerDigest } from "./package/digests.ts";
-import { loadPackage } from "./package/load-package.ts";
+import { isPackage, loadPackage } from "./package/load-package.ts";
 import { type ModelManifest, PACKAGE_FILE, PACKAGE_FORMAT, PACKAGE_FORMAT_VERSION } from "./package/manifest.ts";
 import { StagedDirectory } from "./package/staged-directory.ts";
 import { placeWeights, writeWeights } from "./package/weights-writer.ts";
@@ -57,21 +57,22 @@ export async function importCheckpoint(
   await using checkpoint = await Checkpoint.open(checkpointDir);
   const tokenizer = await importTokenizer(checkpoint);
   const directory = resolve(outDir);
-  const occupied = await exists(directory);
-  if (occupied) {
+  const occupant = await occupantOf(directory);
+  if (occupant === "package") {
     const present = await samePackage(directory, checkpoint, tokenizer, options);
     if (present !== undefined) return { manifest: present, directory, outcome: "unchanged" };
     if (options.overwrite !== true) {
-      throw new ModelPackageError(
-        "MODEL_PACKAGE_EXISTS",
-        `"${outDir}" already exists and is not this model's package. Choose another directory, or ask to overwrite it.`,
-      );
+      throw existing(`"${outDir}" holds another model package. Choose another directory, or ask to overwrite it.`);
     }
   }
+  if (occupant === "other") throw existing(`"${outDir}" exists and is not a model package. Choose another directory.`);
   await using staged = await StagedDirectory.create(directory);
   const manifest = await writePackage(staged.path, checkpoint, tokenizer, options);
-  await staged.commit(occupied);
-  return { manifest, directory, outcome: occupied ? "replaced" : "created" };
+  await staged.commit(occupant === "package").catch((error: NodeJS.ErrnoException) => {
+    if (error.code !== "ENOTEMPTY" && error.code !== "EEXIST" && error.code !== "ENOTDIR") throw error;
+    throw existing(`"${outDir}" came into being during the import.`);
+  });
+  return { manifest, directory, outcome: occupant === "package" ? "replaced" : "created" };
 }
 
 async function writePackage(
@@ -189,9 +190,19 @@ async function samePackage(
   return modelChecksum(spec, tensors) === manifest.modelChecksum ? manifest : undefined;
 }
 
-async function exists(path: string): Promise<boolean> {
-  return stat(path).then(
-    () => true,
-    () => false,
-  );
+/** What stands where a package is to be written; an empty directory is nothing. */
+async function occupantOf(directory: string): Promise<"nothing" | "package" | "other"> {
+  const names = await readdir(directory).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === "ENOENT") return [];
+    if (error.code === "ENOTDIR") return undefined;
+    throw error;
+  });
+  if (names === undefined) return "other";
+  if (names.length === 0) return "nothing";
+  // Only what says that it is a package is ever replaced: a mistyped path must not cost anyone their files.
+  return (await isPackage(directory)) ? "package" : "other";
+}
+
+function existing(message: string): ModelPackageError {
+  return new ModelPackageError("MODEL_PACKAGE_EXISTS", message);
 }

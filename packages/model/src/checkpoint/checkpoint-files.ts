@@ -1,5 +1,5 @@
 import { type FileHandle, open, realpath, stat } from "node:fs/promises";
-import { join, relative, sep } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { CheckpointError } from "../errors.ts";
 import { parseStrictJson } from "./strict-json.ts";
 
@@ -10,7 +10,8 @@ const MAX_JSON_BYTES = 100 * 1024 * 1024;
  * The files of one checkpoint directory, by plain name.
  *
  * A name never leaves the directory, also not through a symlink: an import must not be a way to read other files of the
- * machine into a package.
+ * machine into a package. The one link out that is followed is that of the Hub's cache, from `snapshots/REVISION` to the
+ * `blobs` beside it.
  */
 export class CheckpointFiles {
   readonly directory: string;
@@ -38,14 +39,19 @@ export class CheckpointFiles {
       throw new CheckpointError("CHECKPOINT_NOT_FOUND", `cannot read "${name}": ${error.code}`, { cause: error });
     });
     if (path === undefined) return undefined;
-    const inside = relative(this.directory, path);
-    if (inside.startsWith(`..${sep}`) || inside === ".." || inside.includes(sep)) {
+    if (dirname(path) !== this.directory && dirname(path) !== this.#cachedBlobs()) {
       throw new CheckpointError("CHECKPOINT_UNSAFE_PATH", `"${name}" is a link that leads out of the checkpoint`);
     }
     if (!(await stat(path)).isFile()) {
       throw new CheckpointError("CHECKPOINT_UNSAFE_PATH", `"${name}" is not a regular file`);
     }
     return path;
+  }
+
+  /** Where the Hub's cache keeps the files, when the directory is one of its snapshots. */
+  #cachedBlobs(): string | undefined {
+    const snapshots = dirname(this.directory);
+    return basename(snapshots) === "snapshots" ? join(dirname(snapshots), "blobs") : undefined;
   }
 
   /** @throws CheckpointError CHECKPOINT_NOT_FOUND when there is no such file */

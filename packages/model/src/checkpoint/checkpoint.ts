@@ -8,6 +8,9 @@ import { SafetensorsFile } from "./safetensors.ts";
 const WEIGHTS_FILE = "model.safetensors";
 const SHARD_INDEX = "model.safetensors.index.json";
 
+const EMBEDDING = "model.embed_tokens.weight";
+const HEAD = "lm_head.weight";
+
 /** A tensor as the model checksum sees it. */
 export interface TensorDigest {
   readonly name: string;
@@ -60,7 +63,9 @@ export class Checkpoint {
     }
     const weights = await SafetensorsFile.open(await files.openRequired(WEIGHTS_FILE), WEIGHTS_FILE);
     try {
-      return new Checkpoint(files, config, weights, checkTensors(config, weights));
+      const checkpoint = new Checkpoint(files, config, weights, checkTensors(config, weights));
+      await checkpoint.#checkTiedHead();
+      return checkpoint;
     } catch (error) {
       await weights.close();
       throw error;
@@ -100,6 +105,23 @@ export class Checkpoint {
     return [...this.#digests.values()].sort((a, b) => (a.name < b.name ? -1 : 1));
   }
 
+  /**
+   * Some tools save the output head beside the embedding that it is tied to. It may be left out if it says the same.
+   */
+  async #checkTiedHead(): Promise<void> {
+    if (!this.config.spec.tiedEmbeddings || !this.#weights.tensors.has(HEAD)) return;
+    await this.read(EMBEDDING);
+    const head = createHash("sha256")
+      .update(await this.#weights.readFloat32(HEAD))
+      .digest("hex");
+    if (head !== this.#digests.get(EMBEDDING)?.sha256) {
+      throw new CheckpointError(
+        "CHECKPOINT_TENSOR_MISMATCH",
+        `"${WEIGHTS_FILE}": tensor "${HEAD}" differs from "${EMBEDDING}", to which config.json ties it`,
+      );
+    }
+  }
+
   async close(): Promise<void> {
     await this.#weights.close();
   }
@@ -127,7 +149,8 @@ function checkTensors({ spec }: CheckpointConfig, weights: SafetensorsFile): str
     }
   }
   for (const name of weights.tensors.keys()) {
-    if (!expected.has(name) && !isRecomputedTensor(name)) {
+    const isTiedHead = spec.tiedEmbeddings && name === HEAD;
+    if (!expected.has(name) && !isTiedHead && !isRecomputedTensor(name)) {
       throw mismatch(`tensor "${name}" is not part of a ${spec.architecture} model with this config.json`);
     }
   }

@@ -107,7 +107,7 @@ export function parseConfig(config: Record<string, unknown>, generation?: Record
   }
   const parsed = parseFields(llamaSchema, config, "config.json");
   for (const field of Object.keys(config)) {
-    if (!(field in llamaSchema.shape) && !HARMLESS_FIELDS.has(field)) {
+    if (!Object.hasOwn(llamaSchema.shape, field) && !HARMLESS_FIELDS.has(field)) {
       throw new CheckpointError(
         "CHECKPOINT_UNSUPPORTED",
         `config.json: "${field}" is not known and may change what the model computes; ` +

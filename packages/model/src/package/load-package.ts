@@ -4,7 +4,7 @@ import { modelChecksum } from "../checkpoint/model-checksum.ts";
 import { ModelPackageError } from "../errors.ts";
 import type { GraphRole } from "../graph/index.ts";
 import { fileDigest, graphDigest, tokenizerDigest } from "./digests.ts";
-import { type ModelManifest, PACKAGE_FILE, parseManifest } from "./manifest.ts";
+import { type ModelManifest, PACKAGE_FILE, PACKAGE_FORMAT, parseManifest } from "./manifest.ts";
 
 /** Largest manifest read: 10,000 tensors take about 4 MB. */
 const MAX_MANIFEST_BYTES = 64 * 1024 * 1024;
@@ -52,7 +52,7 @@ export async function loadPackage(directory: string, options: LoadPackageOptions
     manifest,
     weightsPath: join(absolute, manifest.weightsFile),
     graphPath: (role) => {
-      const file = manifest.graphs[role];
+      const file = Object.hasOwn(manifest.graphs, role) ? manifest.graphs[role] : undefined;
       if (file === undefined) throw corrupt(`the package has no graph "${role}"`);
       return join(absolute, file);
     },
@@ -75,6 +75,18 @@ export async function readManifest(directory: string): Promise<ModelManifest> {
   }
   if (info.size > MAX_MANIFEST_BYTES) throw corrupt(`"${PACKAGE_FILE.manifest}" has ${info.size} bytes`);
   return parseManifest(await readFile(path, "utf8"));
+}
+
+/** Whether a directory holds a model package, whole or damaged, of this format version or another. */
+export async function isPackage(directory: string): Promise<boolean> {
+  try {
+    await readManifest(directory);
+    return true;
+  } catch (error) {
+    if (!(error instanceof ModelPackageError)) throw error;
+    const text = await readFile(join(directory, PACKAGE_FILE.manifest), "utf8").catch(() => "");
+    return text.includes(`"${PACKAGE_FORMAT}"`);
+  }
 }
 
 /** Names of a package's tokenizer files, those that are there. */

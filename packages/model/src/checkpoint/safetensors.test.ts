@@ -1,0 +1,147 @@
+import { mkdtemp, open, rm, truncate, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { rawSafetensors, safetensorsBytes } from "../testing/tiny-checkpoint.ts";
+import { SafetensorsFile } from "./safetensors.ts";
+
+let work: string;
+beforeAll(async () => {
+  work = await mkdtemp(join(tmpdir(), "safetensors-"));
+});
+afterAll(async () => {
+  await rm(work, { recursive: true, force: true });
+});
+
+async function openBytes(bytes: Uint8Array): Promise<SafetensorsFile> {
+  const path = join(work, "t.safetensors");
+  await writeFile(path, bytes);
+  return SafetensorsFile.open(await open(path, "r"), "t.safetensors");
+}
+
+const float32 = (...values: number[]) => new Uint8Array(Float32Array.from(values).buffer);
+const two = new Map([
+  ["a", { dtype: "F32", shape: [2, 3], bytes: float32(1, 2, 3, 4, 5, 6) }],
+  ["b", { dtype: "F32", shape: [], bytes: float32(7) }],
+]);
+const header = (tensors: Record<string, unknown>) => JSON.stringify(tensors);
+const f32 = (shape: unknown, data_offsets: unknown) => ({ dtype: "F32", shape, data_offsets });
+const lengthOnly = (length: bigint) => {
+  const bytes = Buffer.alloc(8);
+  bytes.writeBigUInt64LE(length);
+  return bytes;
+};
+
+describe("SafetensorsFile", () => {
+  it("reads tensors by name, whatever their order in the header", async () => {
+    await using file = await openBytes(safetensorsBytes(two));
+    expect([...file.tensors.keys()]).toEqual(["a", "b"]);
+    expect(file.tensors.get("a")).toMatchObject({ dtype: "F32", shape: [2, 3], byteLength: 24 });
+    expect(await file.readFloat32("b")).toEqual(Float32Array.of(7));
+    expect(await file.readFloat32("a")).toEqual(Float32Array.of(1, 2, 3, 4, 5, 6));
+  });
+
+  it("takes tensors without elements, and padding after the header", async () => {
+    const json = header({ z: f32([0, 4], [0, 0]), a: f32([1], [0, 4]) });
+    await using file = await openBytes(rawSafetensors(`${json}   `, float32(9)));
+    expect(await file.readFloat32("z")).toHaveLength(0);
+    expect(await file.readFloat32("a")).toEqual(Float32Array.of(9));
+  });
+
+  const eight = float32(1, 2);
+  it.each<[string, Uint8Array, RegExp]>([
+    ["an empty file", new Uint8Array(0), /cannot hold/],
+    ["seven bytes", new Uint8Array(7), /cannot hold/],
+    [
+      "a header longer than the file",
+      Buffer.concat([lengthOnly(1000n), Buffer.from("{}")]),
+      /claims 1000 bytes, the file/,
+    ],
+    ["a header of gigabytes", lengthOnly(5_000_000_000n), /over the limit/],
+    ["a header of 2^64 − 1 bytes", lengthOnly(0xffff_ffff_ffff_ffffn), /over the limit/],
+    ["a header that is not JSON", rawSafetensors("{", eight), /not valid JSON/],
+    ["a header that is not UTF-8", Buffer.concat([lengthOnly(2n), Uint8Array.of(0xff, 0xfe)]), /not valid JSON/],
+    ["a header that is a list", rawSafetensors("[]", eight), /not a JSON object/],
+    ["a deeply nested header", rawSafetensors(`{"a":${"[".repeat(5000)}${"]".repeat(5000)}}`, eight), /nested deeper/],
+    [
+      "a name given twice",
+      rawSafetensors(
+        '{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}',
+        eight,
+      ),
+      /key "a" appears twice/,
+    ],
+    [
+      "a name given twice in other spelling",
+      rawSafetensors(
+        '{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"\\u0061":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}',
+        eight,
+      ),
+      /key "a" appears twice/,
+    ],
+    [
+      "an unknown dtype",
+      rawSafetensors(header({ a: { dtype: "Q4", shape: [8], data_offsets: [0, 8] } }), eight),
+      /tensor "a": dtype/,
+    ],
+    ["a shape that is no list", rawSafetensors(header({ a: f32("2", [0, 8]) }), eight), /tensor "a": shape/],
+    ["a negative dimension", rawSafetensors(header({ a: f32([-2], [0, 8]) }), eight), /tensor "a": shape/],
+    ["a fractional dimension", rawSafetensors(header({ a: f32([1.5], [0, 6]) }), eight), /tensor "a": shape/],
+    [
+      "a shape that overflows",
+      rawSafetensors(header({ a: f32([2 ** 40, 2 ** 40], [0, 8]) }), eight),
+      /too many elements/,
+    ],
+    ["many dimensions", rawSafetensors(header({ a: f32(Array(9).fill(1), [0, 8]) }), eight), /tensor "a": shape/],
+    ["a shape of another size", rawSafetensors(header({ a: f32([3], [0, 8]) }), eight), /takes 12 bytes, not 8/],
+    ["one offset", rawSafetensors(header({ a: f32([2], [0]) }), eight), /data_offsets/],
+    ["reversed offsets", rawSafetensors(header({ a: f32([2], [8, 0]) }), eight), /not within/],
+    ["offsets past the end", rawSafetensors(header({ a: f32([4], [0, 16]) }), eight), /not within/],
+    ["huge offsets", rawSafetensors(header({ a: f32([2], [2 ** 52, 2 ** 52 + 8]) }), eight), /not within/],
+    [
+      "overlapping tensors",
+      rawSafetensors(header({ a: f32([2], [0, 8]), b: f32([1], [4, 8]) }), eight),
+      /"b" overlaps tensor "a"/,
+    ],
+    ["the same bytes twice", rawSafetensors(header({ a: f32([2], [0, 8]), b: f32([2], [0, 8]) }), eight), /overlaps/],
+    ["a hole before a tensor", rawSafetensors(header({ a: f32([1], [4, 8]) }), eight), /4 bytes before tensor "a"/],
+    ["bytes after the last tensor", rawSafetensors(header({ a: f32([1], [0, 4]) }), eight), /4 bytes after tensor "a"/],
+    ["a further field", rawSafetensors(header({ a: { ...f32([2], [0, 8]), x: 1 } }), eight), /tensor "a"/],
+    [
+      "metadata that is no map of texts",
+      rawSafetensors(header({ __metadata__: { a: 1 }, a: f32([2], [0, 8]) }), eight),
+      /__metadata__/,
+    ],
+  ])("refuses %s", async (_, bytes, message) => {
+    await expect(openBytes(bytes)).rejects.toThrow(
+      expect.objectContaining({ reason: "CHECKPOINT_CORRUPT", message: expect.stringMatching(message) }),
+    );
+  });
+
+  it("refuses every truncation of a valid file", async () => {
+    const whole = safetensorsBytes(two);
+    for (let length = 0; length < whole.byteLength; length++) {
+      await expect(openBytes(whole.subarray(0, length))).rejects.toMatchObject({ reason: "CHECKPOINT_CORRUPT" });
+    }
+  });
+
+  it("refuses a dtype it does not convert, naming it", async () => {
+    const half = new Map([["a", { dtype: "BF16", shape: [4], bytes: float32(1, 2) }]]);
+    await using file = await openBytes(safetensorsBytes(half));
+    await expect(file.readFloat32("a")).rejects.toMatchObject({
+      reason: "CHECKPOINT_UNSUPPORTED",
+      message: expect.stringContaining('"a" is BF16'),
+    });
+  });
+
+  it("notices a file that shrinks after it was opened", async () => {
+    await using file = await openBytes(safetensorsBytes(two));
+    await truncate(join(work, "t.safetensors"), 100);
+    await expect(file.readFloat32("b")).rejects.toMatchObject({ reason: "CHECKPOINT_CORRUPT" });
+  });
+
+  it("stops reading when aborted", async () => {
+    await using file = await openBytes(safetensorsBytes(two));
+    await expect(file.readFloat32("a", AbortSignal.abort())).rejects.toThrow(/abort/i);
+  });
+});
