@@ -1,7 +1,6 @@
 import type { BodyBatch } from "@persona-mesh/model/runtime";
-import type { TopRow } from "../sampling/index.ts";
 import type { Ending, Job, PrefillStep, RowOutcome } from "../scheduler/index.ts";
-import type { Heads } from "./heads.ts";
+import type { Heads, TopState } from "./heads.ts";
 import type { WornPersona } from "./worn-persona.ts";
 
 /** One chunk of a prompt, after its run. The arrays belong to the batch: read them before returning. */
@@ -49,10 +48,3 @@ export interface ReadingJob extends BaseJob {
 }
 
 export type EngineJob = GeneratingJob | ReadingJob;
-
-/** The top head's answer for one row. */
-export interface TopState {
-  readonly row: TopRow;
-  /** Shannon entropy at temperature 1, nats. */
-  readonly entropy: number;
-}

@@ -1,6 +1,13 @@
 import { HEAD } from "@persona-mesh/model/graph";
 import type { ModelRuntime } from "@persona-mesh/model/runtime";
-import type { TopState } from "./engine-job.ts";
+import type { TopRow } from "../sampling/index.ts";
+
+/** The top head's answer for one row. */
+export interface TopState {
+  readonly row: TopRow;
+  /** Shannon entropy at temperature 1, nats. */
+  readonly entropy: number;
+}
 
 /**
  * Turns hidden states into what a call needs. Calls do not overlap: each reuses the buffers of the one before.

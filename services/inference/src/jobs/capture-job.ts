@@ -1,5 +1,5 @@
 import { norm } from "@persona-mesh/steering";
-import type { ReadingJob } from "../engine/engine-job.ts";
+import type { Chunk, ReadingJob } from "../engine/engine-job.ts";
 import type { WornPersona } from "../engine/worn-persona.ts";
 import type { Ending, RowOutcome } from "../scheduler/index.ts";
 import { Outcome } from "./outcome.ts";
@@ -22,8 +22,6 @@ export interface Capture {
   /** float32[layers, hidden]: sum over the same positions. */
   readonly sum: Float32Array;
 }
-
-type Chunk = Parameters<ReadingJob["read"]>[0];
 
 /**
  * Reads a sample once and keeps what extraction needs of its residuals: nothing per token but the norms.

@@ -1,7 +1,8 @@
 import type { Tokenizer } from "@persona-mesh/model";
 import { StreamingDecoder } from "@persona-mesh/model";
 import { measureReply, type ReplyMeasures } from "@persona-mesh/steering";
-import type { GeneratingJob, TokenState, TopState } from "../engine/engine-job.ts";
+import type { GeneratingJob, TokenState } from "../engine/engine-job.ts";
+import type { Heads, TopState } from "../engine/heads.ts";
 import type { WornPersona } from "../engine/worn-persona.ts";
 import type { LoadedPersona } from "../personas/loaded-persona.ts";
 import {
@@ -124,7 +125,7 @@ export class GenerateJob implements GeneratingJob {
     }
   }
 
-  async sample(state: TokenState, top: TopState, heads: Parameters<GeneratingJob["sample"]>[2]): Promise<RowOutcome> {
+  async sample(state: TokenState, top: TopState, heads: Heads): Promise<RowOutcome> {
     if (this.#failure !== undefined) return { kind: "fail", error: this.#failure.error };
     const { seed, topLogProbs } = this.#input;
     const random = uniform(seed, 0, this.#ids.length);

@@ -1,4 +1,5 @@
-import type { ReadingJob } from "../engine/engine-job.ts";
+import type { Chunk, ReadingJob } from "../engine/engine-job.ts";
+import type { Heads } from "../engine/heads.ts";
 import type { WornPersona } from "../engine/worn-persona.ts";
 import type { Ending, RowOutcome } from "../scheduler/index.ts";
 import { Outcome } from "./outcome.ts";
@@ -21,9 +22,6 @@ export interface Score {
   /** One per token set, 0 to 1. */
   readonly masses: readonly number[];
 }
-
-type Chunk = Parameters<ReadingJob["read"]>[0];
-type Heads = Parameters<ReadingJob["read"]>[1];
 
 /** Reads prompt and continuation once and scores the continuation at every position. */
 export class ScoreJob implements ReadingJob {

@@ -3,7 +3,6 @@ export {
   type ComposedRows,
   type Dropped,
   type Lease,
-  NonFiniteRowError,
   SteeringTable,
   type SteeringTableFigures,
   type SteeringTableShape,
