@@ -35,19 +35,31 @@ export function rankedPrefixes(logits: Float32Array, temperature: number): Itera
 
 function* prefixes(logits: Float32Array, logSumExp: number, whole: Mass): Generator<Candidates> {
   const keys = descendingKeys(logits);
+  const prefix = (last: number, size: number): Candidates => {
+    const ids = ranked(keys, last, size);
+    const sorted = Float32Array.from(ids, (id) => logits[id] as number);
+    return { ids, logits: sorted, rest: logits.length - size, logSumExp, whole };
+  };
+  if (logits.length <= FIRST) {
+    yield prefix(BUCKETS - 1, logits.length);
+    return;
+  }
+  const counts = tokensPerBucket(keys);
+  let bucket = -1;
+  let size = 0;
+  for (let wanted = FIRST; size < logits.length; wanted *= GROWTH) {
+    while (size < Math.min(wanted, logits.length)) size += counts[++bucket] as number;
+    yield prefix(bucket, size);
+  }
+}
+
+function tokensPerBucket(keys: Uint32Array): Int32Array {
   const counts = new Int32Array(BUCKETS);
   for (let id = 0; id < keys.length; id++) {
     const bucket = (keys[id] as number) >>> 16;
     counts[bucket] = (counts[bucket] as number) + 1;
   }
-  let bucket = -1;
-  let size = 0;
-  for (let wanted = FIRST; size < logits.length; wanted *= GROWTH) {
-    while (size < Math.min(wanted, logits.length)) size += counts[++bucket] as number;
-    const ids = ranked(keys, bucket, size);
-    const sorted = Float32Array.from(ids, (id) => logits[id] as number);
-    yield { ids, logits: sorted, rest: logits.length - size, logSumExp, whole };
-  }
+  return counts;
 }
 
 /** Σ exp((logits − best) / temperature). */

@@ -23,21 +23,29 @@ export function keptTokens(logits: Float32Array, { temperature, topK, topP, minP
   return kept.filter(({ weight }) => weight >= minP);
 }
 
-/** The token whose part of the kept mass `random` falls into. */
-export function sampleByDefinition(logits: Float32Array, parameters: SamplingParameters, random: number): number {
-  if (parameters.temperature === 0) return logits.indexOf(logits.reduce((a, b) => Math.max(a, b)));
+/** The token whose part of the kept mass a random number falls into. */
+export function samplerByDefinition(logits: Float32Array, parameters: SamplingParameters): (random: number) => number {
+  if (parameters.temperature === 0) return () => logits.indexOf(logits.reduce((a, b) => Math.max(a, b)));
   const kept = keptTokens(logits, parameters);
-  const target = random * mass(kept);
-  const chosen = kept[runningMass(kept).findIndex((sum) => sum > target)];
-  if (chosen === undefined) throw new Error("nothing chosen");
-  return chosen.id;
+  const running = runningMass(kept);
+  return (random) => {
+    const target = random * mass(kept);
+    const chosen = kept[running.findIndex((sum) => sum > target)];
+    if (chosen === undefined) throw new Error("nothing chosen");
+    return chosen.id;
+  };
+}
+
+export function sampleByDefinition(logits: Float32Array, parameters: SamplingParameters, random: number): number {
+  return samplerByDefinition(logits, parameters)(random);
 }
 
 /** Probability of each token, float64[vocabulary]. */
 export function probabilities(logits: Float32Array, parameters: SamplingParameters): Float64Array {
   const kept = keptTokens(logits, parameters);
   const result = new Float64Array(logits.length);
-  for (const { id, weight } of kept) result[id] = weight / mass(kept);
+  const total = mass(kept);
+  for (const { id, weight } of kept) result[id] = weight / total;
   return result;
 }
 
