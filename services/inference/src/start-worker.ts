@@ -10,12 +10,15 @@ import type { WorkerValues } from "./options.ts";
 import { PersonaStore } from "./personas/persona-store.ts";
 import { ERROR_MAPPERS } from "./rpc/error-mapping.ts";
 import { inferenceService } from "./rpc/inference-service.ts";
+import { mostTextBytes } from "./rpc/prompt.ts";
 import { SteeringTable } from "./table/index.ts";
 import type { Worker } from "./worker.ts";
 
 /** A worker that serves. */
 export interface RunningWorker {
   readonly server: RunningServer;
+  /** Engine, table and personas, for whoever wants their figures. */
+  readonly worker: Worker;
   /** Drain, end and free everything. Further calls give the same promise. */
   close(): Promise<void>;
 }
@@ -46,6 +49,7 @@ export async function startWorker(values: WorkerValues, log: Logger): Promise<Ru
     let closing: Promise<void> | undefined;
     return {
       server,
+      worker,
       close: () => {
         closing ??= end();
         return closing;
@@ -105,5 +109,12 @@ async function openWorker(values: WorkerValues, log: Logger, resources: AsyncDis
       },
     ),
   );
-  return { model, text, engine, table, personas };
+  return {
+    model,
+    text,
+    mostTextBytes: mostTextBytes(text.tokenizer, spec.contextTokens),
+    engine,
+    table,
+    personas,
+  };
 }

@@ -1,10 +1,11 @@
+import { setImmediate } from "node:timers/promises";
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import { type CaptureActivationsRequest, type CaptureActivationsResponseSchema, Pooling } from "@persona-mesh/protocol";
 import { type CallContext, ServiceError } from "@persona-mesh/service";
 import { CaptureJob } from "../jobs/capture-job.ts";
 import type { Worker } from "../worker.ts";
 import { wear } from "./persona-selection.ts";
-import { encodePrompt, requireRoom } from "./prompt.ts";
+import { encodePrompt, requireReadable, requireRoom } from "./prompt.ts";
 import { runJobs } from "./run-jobs.ts";
 import { tensorOf } from "./tensor.ts";
 
@@ -30,15 +31,19 @@ export async function* captureActivations(
     throw ServiceError.invalid([{ field: "samples", description: `${samples.length}, must be 1 to ${MAX_SAMPLES}` }]);
   }
   // All of them first: a wrong sample fails the call before any work is done.
-  const encoded = samples.map(({ prompt, response }, index) => {
-    const before = encodePrompt(worker, prompt, 0);
-    const after = response === "" ? [] : worker.text.tokenizer.encode(response);
-    if (pooling === "RESPONSE_MEAN" && after.length === 0) {
+  const encoded: { prompt: number[]; response: number[] }[] = [];
+  for (const [index, sample] of samples.entries()) {
+    const prompt = encodePrompt(worker, sample.prompt, 0);
+    requireReadable(worker, sample.response);
+    const response = sample.response === "" ? [] : worker.text.tokenizer.encode(sample.response);
+    if (pooling === "RESPONSE_MEAN" && response.length === 0) {
       throw ServiceError.invalid([{ field: `samples[${index}].response`, description: "has no tokens to pool over" }]);
     }
-    requireRoom(worker, before.length + after.length, 0);
-    return { prompt: before, response: after };
-  });
+    requireRoom(worker, prompt.length + response.length, 0);
+    encoded.push({ prompt, response });
+    // Streams move on between one text and the next.
+    await setImmediate();
+  }
   context.annotate({ samples: samples.length, pooling });
   const jobs = encoded.map(
     (sample, index) => () =>

@@ -1,4 +1,4 @@
-import { CHAT_ROLES, type ChatRole } from "@persona-mesh/model";
+import { CHAT_ROLES, type ChatRole, type Tokenizer } from "@persona-mesh/model";
 import type { Prompt } from "@persona-mesh/protocol";
 import { ServiceError } from "@persona-mesh/service";
 import type { Worker } from "../worker.ts";
@@ -14,6 +14,29 @@ export function encodePrompt(worker: Worker, prompt: Prompt | undefined, room = 
   if (ids.length === 0) throw new ServiceError("PROMPT_EMPTY", "the prompt has no tokens");
   requireRoom(worker, ids.length, room);
   return ids;
+}
+
+/**
+ * UTF-8 bytes that fit the context at the very most: every token its longest.
+ *
+ * Longer texts are refused unread. Tokenizing takes a second per megabyte, during which no stream of any tenant moves.
+ */
+export function mostTextBytes(tokenizer: Tokenizer, contextTokens: number): number {
+  let longest = 1;
+  for (let id = 0; id < tokenizer.vocabularySize; id++) longest = Math.max(longest, bytesOf(tokenizer, id));
+  return longest * contextTokens;
+}
+
+/** @throws ServiceError PROMPT_TOO_LONG for a text that is too long whatever it says */
+export function requireReadable({ model, mostTextBytes }: Worker, text: string): void {
+  const bytes = Buffer.byteLength(text);
+  if (bytes <= mostTextBytes) return;
+  const { contextTokens } = model.manifest.spec;
+  throw new ServiceError(
+    "PROMPT_TOO_LONG",
+    `the text has ${bytes} bytes; no text over ${mostTextBytes} fits the context of ${contextTokens} tokens`,
+    { metadata: { bytes: String(bytes), contextTokens: String(contextTokens) } },
+  );
 }
 
 /** @throws ServiceError PROMPT_TOO_LONG */
@@ -44,6 +67,7 @@ function idsOf(worker: Worker, prompt: Prompt | undefined): number[] {
   const input = prompt?.input;
   switch (input?.case) {
     case "text":
+      requireReadable(worker, input.value);
       // A start token alone is no prompt.
       return input.value === "" ? [] : tokenizer.encode(input.value, { addSpecial: true });
     case "chat": {
@@ -52,6 +76,7 @@ function idsOf(worker: Worker, prompt: Prompt | undefined): number[] {
         throw new ServiceError("UNIMPLEMENTED", "the served model has no chat template; send text or token ids");
       }
       const messages = input.value.messages.map(({ role, content }, index) => ({ role: roleOf(role, index), content }));
+      requireReadable(worker, messages.map(({ content }) => content).join(""));
       return [...chatTemplate.render(messages).ids];
     }
     case "tokenIds":
@@ -68,4 +93,13 @@ function roleOf(role: string, index: number): ChatRole {
   throw ServiceError.invalid([
     { field: `prompt.chat.messages[${index}].role`, description: `one of ${CHAT_ROLES.join(", ")}` },
   ]);
+}
+
+function bytesOf(tokenizer: Tokenizer, id: number): number {
+  try {
+    return tokenizer.tokenBytes(id).length;
+  } catch {
+    // Vocabularies have gaps.
+    return 0;
+  }
 }

@@ -1,3 +1,4 @@
+import { setImmediate } from "node:timers/promises";
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import type { Continuation, ScoreRequest, ScoreResponseSchema } from "@persona-mesh/protocol";
 import { type CallContext, ServiceError } from "@persona-mesh/service";
@@ -5,7 +6,7 @@ import { type Score, ScoreJob } from "../jobs/score-job.ts";
 import type { Worker } from "../worker.ts";
 import { personaProof, steeringFields } from "./persona-proof.ts";
 import { selectPersona, wear } from "./persona-selection.ts";
-import { encodePrompt, requireRoom, requireTokenIds } from "./prompt.ts";
+import { encodePrompt, requireReadable, requireRoom, requireTokenIds } from "./prompt.ts";
 import { runJobs } from "./run-jobs.ts";
 
 /** Bounds the work of one call: each continuation is read twice. */
@@ -20,11 +21,14 @@ export async function score(
 ): Promise<MessageInitShape<typeof ScoreResponseSchema>> {
   requireCounts(request);
   const prompt = encodePrompt(worker, request.prompt, 0);
-  const continuations = request.continuations.map((continuation, index) => {
+  const continuations: number[][] = [];
+  for (const [index, continuation] of request.continuations.entries()) {
     const ids = continuationIds(worker, continuation, index);
     requireRoom(worker, prompt.length + ids.length - 1, 0);
-    return ids;
-  });
+    continuations.push(ids);
+    // Streams move on between one text and the next.
+    await setImmediate();
+  }
   const tokenSets = request.tokenSets.map(({ ids }, index) => {
     requireTokenIds(worker, ids, `token_sets[${index}].ids`);
     return ids;
@@ -93,6 +97,7 @@ function requireCounts({ continuations, tokenSets }: ScoreRequest): void {
 function continuationIds(worker: Worker, { input }: Continuation, index: number): number[] {
   const field = `continuations[${index}]`;
   if (input.case === "tokenIds") requireTokenIds(worker, input.value.ids, `${field}.token_ids.ids`);
+  if (input.case === "text") requireReadable(worker, input.value);
   const ids = input.case === "tokenIds" ? input.value.ids : worker.text.tokenizer.encode(input.value ?? "");
   if (ids.length === 0) throw ServiceError.invalid([{ field, description: "has no tokens" }]);
   return ids;
