@@ -106,13 +106,15 @@ export class Engine {
   }
 
   async #run(step: PrefillStep<EngineJob> | DecodeStep<EngineJob>, compute: () => Promise<Ended<EngineJob>[]>) {
+    let ended: readonly Ended<EngineJob>[];
     try {
-      this.#deliver(await compute());
+      ended = await compute();
     } catch (error) {
       this.#options.onStepFailed(error);
       const failure = new ServiceError("STEP_FAILED", "the runtime failed in a step of this request", { cause: error });
-      this.#deliver(this.#scheduler.failStep(step, failure));
+      ended = this.#scheduler.failStep(step, failure);
     }
+    this.#deliver(ended);
   }
 
   async #prefill(step: PrefillStep<EngineJob>): Promise<Ended<EngineJob>[]> {
