@@ -13,7 +13,7 @@ import {
   stepsToCap,
   toHundredths,
 } from "./alpha.ts";
-import { reasonOf } from "./test-support.ts";
+import { reasonOf } from "./testing/support.ts";
 
 test("the caps are those of the policy", () => {
   expect(CONTEXT_CAP_HUNDREDTHS).toEqual({ CUSTOMER_FACING: 50, INTERNAL: 80 });

@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { BaselineAccumulator, MAX_BASELINE_TOKENS } from "./baseline.ts";
-import { largestDifference, reasonOf } from "./test-support.ts";
+import { largestDifference, reasonOf } from "./testing/support.ts";
 import { norm } from "./vector-math.ts";
 
 const shape = { layerCount: 2, hiddenSize: 3 };

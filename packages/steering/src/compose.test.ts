@@ -5,7 +5,7 @@ import { type Composed, type Composition, requireComposed } from "./composition.
 import { MAX_OVERLAP, MIN_REMAINDER } from "./composition-findings.ts";
 import reference from "./fixtures/compose.json" with { type: "json" };
 import type { Term } from "./term.ts";
-import { float64Of, gaussian, largestDifference, randomVector, reasonOf, rowsOf } from "./test-support.ts";
+import { float64Of, gaussian, largestDifference, randomVector, reasonOf, rowsOf } from "./testing/support.ts";
 import { dot, norm, normalize } from "./vector-math.ts";
 
 const HIDDEN = 24;

@@ -2,7 +2,7 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { entropyOfLogits, entropyOfProbabilities, logSumExp } from "./entropy.ts";
 import reference from "./fixtures/logits.json" with { type: "json" };
-import { reasonOf, rowsOf } from "./test-support.ts";
+import { reasonOf, rowsOf } from "./testing/support.ts";
 
 const logits = fc.float32Array({ min: -50, max: 50, noNaN: true, minLength: 1, maxLength: 60 });
 const ruledOut = Number.NEGATIVE_INFINITY;

@@ -4,7 +4,7 @@ import type { ExtractionMethod } from "./difference-axis.ts";
 import { extract } from "./extract.ts";
 import type { Baseline, LayerExtraction } from "./extraction.ts";
 import reference from "./fixtures/extract.json" with { type: "json" };
-import { float64Of, gaussian, largestDifference, randomVector, reasonOf, rowsOf } from "./test-support.ts";
+import { float64Of, gaussian, largestDifference, randomVector, reasonOf, rowsOf } from "./testing/support.ts";
 import { cosine, dot, norm } from "./vector-math.ts";
 
 const METHODS: readonly ExtractionMethod[] = ["MEAN_DIFF", "PCA_CENTER", "PCA_DIFF"];

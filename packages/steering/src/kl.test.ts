@@ -2,7 +2,7 @@ import fc from "fast-check";
 import { expect, test } from "vitest";
 import reference from "./fixtures/logits.json" with { type: "json" };
 import { klDivergence } from "./kl.ts";
-import { reasonOf, rowsOf } from "./test-support.ts";
+import { reasonOf, rowsOf } from "./testing/support.ts";
 
 const logits = fc.float32Array({ min: -50, max: 50, noNaN: true, minLength: 16, maxLength: 16 });
 

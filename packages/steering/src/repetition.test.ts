@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { REPETITION_WINDOW, repetition, replyRepetition } from "./repetition.ts";
-import { uniform } from "./test-support.ts";
+import { uniform } from "./testing/support.ts";
 
 /** Tokens without structure: a skewed vocabulary as text has, where the commonest token is 8 % of all. */
 function noise(length: number, seed: number): number[] {

@@ -3,7 +3,7 @@ import type { ContrastivePairs } from "./contrastive-pairs.ts";
 import { extract } from "./extract.ts";
 import type { LayerQuality } from "./extraction.ts";
 import { requireSeparation, separates, separationFloor } from "./separation.ts";
-import { gaussian, randomVector, reasonOf, uniform } from "./test-support.ts";
+import { gaussian, randomVector, reasonOf, uniform } from "./testing/support.ts";
 
 const HIDDEN = 64;
 const baseline = { means: [randomVector(gaussian(99), HIDDEN)], referenceNorms: [8] };

@@ -3,7 +3,7 @@ import { describe, expect, test } from "vitest";
 import { canonicalJson, type JsonValue } from "./canonical-json.ts";
 import { SteeringError } from "./error.ts";
 import reference from "./fixtures/file.json" with { type: "json" };
-import { gaussian, randomVector, reasonOf, rowsOf } from "./test-support.ts";
+import { gaussian, randomVector, reasonOf, rowsOf } from "./testing/support.ts";
 import { decodeVector, encodeVector, MAX_HEADER_BYTES, type VectorVersion, versionDigest } from "./vector-file.ts";
 import { MAX_LAYER_COUNT, type VectorManifest } from "./vector-manifest.ts";
 import { normalize } from "./vector-math.ts";
