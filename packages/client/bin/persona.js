@@ -1,5 +1,8 @@
 #!/usr/bin/env node
 // Runs under any Node that reads modules, so that an old one gets a sentence instead of a syntax error.
+import module from "node:module";
+import { fileURLToPath } from "node:url";
+
 const NEEDED_MAJOR = 24;
 
 if (Number(process.versions.node.split(".")[0]) < NEEDED_MAJOR) {
@@ -9,5 +12,7 @@ if (Number(process.versions.node.split(".")[0]) < NEEDED_MAJOR) {
   );
   process.exitCode = 1;
 } else {
+  // Halves the time to the first line. Inside the installation, not in a shared folder where others could plant code.
+  module.enableCompileCache(fileURLToPath(new URL("../../../node_modules/.cache/persona", import.meta.url)));
   await import("../src/cli/main.ts");
 }

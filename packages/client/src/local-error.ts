@@ -1,28 +1,22 @@
 import { status } from "@grpc/grpc-js";
 
-/** Why something failed before or after a call, on this side of the wire. Stable; docs/cli.md lists them. */
-export type LocalReason =
+/** Why something failed before or after a call, on this side of the wire, and the code it counts as. Stable. */
+export const LOCAL_REASONS = {
   /** A file or directory that was named is not there. */
-  | "FILE_NOT_FOUND"
-  /** Over the size that this kind of file may have. */
-  | "FILE_TOO_LARGE"
-  /** Not what its format asks for; the message names the field. */
-  | "FILE_INVALID"
-  /** The output exists, and `--overwrite` was not given. */
-  | "FILE_EXISTS"
-  /** No token was given and the data folder has no development keys. */
-  | "TOKEN_MISSING"
-  /** The server's answer breaks the protocol: a stream without its end, a tensor of another shape. */
-  | "RESPONSE_INVALID";
-
-const CODES: Readonly<Record<LocalReason, status>> = {
   FILE_NOT_FOUND: status.NOT_FOUND,
+  /** Over the size that this kind of file may have. */
   FILE_TOO_LARGE: status.INVALID_ARGUMENT,
+  /** Not what its format asks for; the message names the field. */
   FILE_INVALID: status.INVALID_ARGUMENT,
+  /** The output exists, and replacing it was not asked for. */
   FILE_EXISTS: status.ALREADY_EXISTS,
+  /** No token was given, and there are no development keys to make one with. */
   TOKEN_MISSING: status.UNAUTHENTICATED,
+  /** The server's answer breaks the protocol: a stream without its end, a tensor of another shape. */
   RESPONSE_INVALID: status.INTERNAL,
-};
+} as const;
+
+export type LocalReason = keyof typeof LOCAL_REASONS;
 
 /** A failure on this side of the wire, told in the words of the other: a gRPC code and a stable reason. */
 export class LocalError extends Error {
@@ -35,6 +29,6 @@ export class LocalError extends Error {
   }
 
   get code(): status {
-    return CODES[this.reason];
+    return LOCAL_REASONS[this.reason];
   }
 }

@@ -21,14 +21,18 @@ export interface Failure {
   readonly exitCode: ExitCode;
 }
 
-/** Reasons for which a command line makes no sense, beside those of its parser; docs/cli.md lists them. */
-export type UsageReason =
-  | "PROMPT_MISSING"
-  | "PROMPT_TOO_LONG"
-  | "PROMPT_NOT_UTF8"
-  | "OPTIONS_CONFLICT"
+/** Reasons for which a command line makes no sense, beside those of its parser. Stable. */
+export const USAGE_REASONS = [
+  "PROMPT_MISSING",
+  "PROMPT_TOO_LONG",
+  "PROMPT_NOT_UTF8",
+  /** Options that make no sense together, or one that needs another. */
+  "OPTIONS_CONFLICT",
   /** A short persona name, and nothing that says whose. */
-  | "TENANT_UNKNOWN";
+  "TENANT_UNKNOWN",
+] as const;
+
+type UsageReason = (typeof USAGE_REASONS)[number];
 
 /** The command line asks for something that makes no sense; nothing was tried. */
 export class UsageError extends Error {

@@ -27,12 +27,21 @@ describe("model import", () => {
     expect(await readdir(folder)).toEqual(["package"]);
   });
 
-  it("replaces something else only with --overwrite", async () => {
-    await writeFile(join(folder, "package"), "mine");
+  it("replaces another package only with --overwrite", async () => {
+    await importStarter();
+    const manifest = join(folder, "package", "manifest.json");
+    await writeFile(manifest, (await readFile(manifest, "utf8")).replace('"source": "starter"', '"source": 1'));
     const refused = await importStarter();
     expect([refused.code, refused.stderr]).toEqual([5, expect.stringContaining("[MODEL_PACKAGE_EXISTS]")]);
-    expect(await readFile(join(folder, "package"), "utf8")).toBe("mine");
     expect(JSON.parse((await importStarter("--overwrite", "--json")).stdout)).toMatchObject({ outcome: "replaced" });
+    expect((await run(["model", "show", "package"])).code).toBe(0);
+  });
+
+  it("never replaces what is no package", async () => {
+    await writeFile(join(folder, "package"), "mine");
+    const refused = await importStarter("--overwrite");
+    expect([refused.code, refused.stderr]).toEqual([5, expect.stringContaining("[MODEL_PACKAGE_EXISTS]")]);
+    expect(await readFile(join(folder, "package"), "utf8")).toBe("mine");
   });
 
   it("shows how far it is on a terminal, and leaves nothing behind when interrupted", async () => {

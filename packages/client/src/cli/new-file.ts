@@ -1,5 +1,5 @@
 import { randomBytes } from "node:crypto";
-import { link, open, rename, rm, stat } from "node:fs/promises";
+import { link, mkdir, open, rename, rm, stat } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { LocalError } from "../local-error.ts";
 
@@ -17,22 +17,18 @@ export class NewFile implements AsyncDisposable {
   }
 
   /**
-   * Make sure that the file can be written, before there is anything to write.
+   * Make sure that the file can be written, before there is anything to write. Its folder is made where it is missing.
    *
    * @param path - absolute
-   * @throws LocalError FILE_EXISTS, FILE_NOT_FOUND when its folder is not there; the system's error when the folder cannot be
-   *   written
+   * @throws LocalError FILE_EXISTS; the system's error when the folder cannot be written
    */
   static async create(path: string, { overwrite }: { overwrite: boolean }): Promise<NewFile> {
     const info = await stat(path).catch(() => undefined);
     if (info?.isDirectory()) throw new LocalError("FILE_EXISTS", `${path} is a directory`);
     if (info !== undefined && !overwrite) throw alreadyThere(path);
     const file = new NewFile(path, overwrite);
-    const handle = await open(file.#staged, "wx").catch((error: NodeJS.ErrnoException) => {
-      if (error.code === "ENOENT") throw new LocalError("FILE_NOT_FOUND", `no such folder: ${dirname(path)}`);
-      throw error;
-    });
-    await handle.close();
+    await mkdir(dirname(path), { recursive: true });
+    await (await open(file.#staged, "wx")).close();
     return file;
   }
 

@@ -1,6 +1,6 @@
 import { type ChildProcessWithoutNullStreams, spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -16,13 +16,11 @@ let cancelled = 0;
 beforeAll(async () => {
   worker = await startScriptedWorker({
     async *generate(_request, { signal }) {
-      const events = replyOf(Array.from({ length: 100_000 }, (_, i) => `word ${i} `.padEnd(1024)));
       signal.addEventListener("abort", () => cancelled++);
-      for (const [index, event] of events.entries()) {
+      for (const event of replyOf(Array.from({ length: 10_000 }, (_, i) => `word ${i} `))) {
         if (signal.aborted) return;
-        // What was begun is seen before the rest comes.
-        if (index === 3) await new Promise((resolve) => setTimeout(resolve, 50));
         yield event;
+        await new Promise((resolve) => setTimeout(resolve, 5));
       }
     },
     getModel: async () => ({ modelChecksum: "m1" }),
@@ -90,11 +88,6 @@ describe("the process", () => {
     const { code, stdout, stderr } = await start(["--version"], ["--import", preload]).ended;
     expect({ code, stdout }).toEqual({ code: 1, stdout: "" });
     expect(stderr).toMatch(/^persona needs Node\.js 24 or newer/);
-  });
-
-  it("has a start script without syntax that an older Node.js cannot read", async () => {
-    // Node 20 reads ES2023 modules: nothing newer, and no types.
-    expect(await readFile(BIN, "utf8")).not.toMatch(/\busing\b|: string|import\.defer/);
   });
 });
 

@@ -1,21 +1,12 @@
 import { Readable } from "node:stream";
-import type { Command } from "commander";
 import { describe, expect, it } from "vitest";
+import { leaves, silentProgram } from "../testing/program-tree.ts";
 import { persona } from "../testing/run-persona.ts";
-import { type CliIo, InterruptedError } from "./io.ts";
-import { buildProgram } from "./program.ts";
-
-/** Every command that does something, by its words. */
-function leaves(command: Command, words: string[] = []): string[][] {
-  if (command.commands.length === 0) return [words];
-  return command.commands.flatMap((child) => leaves(child, [...words, child.name()]));
-}
-
-const program = buildProgram({ env: {}, stdout: {}, stderr: {} } as unknown as CliIo);
+import { InterruptedError } from "./io.ts";
 
 describe("help", () => {
   it("is there for every command, with examples that name it", async () => {
-    const commands = leaves(program);
+    const commands = leaves(silentProgram()).map(({ words }) => words);
     expect(commands.map((words) => words.join(" ")).sort()).toEqual([
       "compare",
       "generate",
