@@ -24,7 +24,10 @@ export interface GenerateInput {
   readonly sampling: SamplingParameters;
   /** uint64 */
   readonly seed: bigint;
+  /** The caller's limit. */
   readonly maxTokens: number;
+  /** Positions of the context that the prompt leaves, at least 1: the limit of the model. */
+  readonly room: number;
   readonly stops: readonly string[];
   readonly topLogProbs: number;
   /** Tokens that end a reply. */
@@ -161,7 +164,8 @@ export class GenerateJob implements GeneratingJob {
     const scanned = this.#stops.push(this.#decoder.push(token.id));
     this.events.push({ kind: "token", text: scanned.text, token });
     if (scanned.kind === "stopped") return { kind: "finish", reason: "stop" };
-    return this.#ids.length >= this.#input.maxTokens ? { kind: "finish", reason: "maxTokens" } : { kind: "continue" };
+    if (this.#ids.length >= this.#input.maxTokens) return { kind: "finish", reason: "maxTokens" };
+    return this.#ids.length >= this.#input.room ? { kind: "finish", reason: "context" } : { kind: "continue" };
   }
 
   /** Text that waited for the end of a character or of a stop string. */

@@ -18,7 +18,7 @@ export interface Job {
   readonly deadline?: number;
 }
 
-/** Why a job ended well. The scheduler itself says `context` and `prefilled`. */
+/** Why a job ended well. The scheduler itself says `prefilled`, and `context` where the job did not. */
 export type FinishReason =
   /** The model's end token. */
   | "end"
@@ -26,7 +26,7 @@ export type FinishReason =
   | "stop"
   /** As many tokens as the caller asked for. */
   | "maxTokens"
-  /** No position is left to write the next token at. */
+  /** Prompt and reply fill the context: no position is left for another token. */
   | "context"
   /** The last chunk of a `prefill` job. */
   | "prefilled";

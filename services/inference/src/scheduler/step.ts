@@ -39,6 +39,6 @@ export type RowOutcome =
   /** The chunk is in, or a token was sampled and is to be written by the next decode step. */
   | { readonly kind: "continue" }
   /** A token was sampled and is the last one; or the job has what it wanted. */
-  | { readonly kind: "finish"; readonly reason: Exclude<FinishReason, "context" | "prefilled"> }
+  | { readonly kind: "finish"; readonly reason: Exclude<FinishReason, "prefilled"> }
   /** This row alone is lost. */
   | { readonly kind: "fail"; readonly error: unknown };
