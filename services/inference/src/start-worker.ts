@@ -106,6 +106,7 @@ async function openWorker(values: WorkerValues, log: Logger, resources: AsyncDis
           log.info({ tenant, personas: loaded.size, active: active?.name ?? null }, "personas in force"),
         onRefused: (tenant, error) =>
           log.error({ tenant, err: error }, "personas refused; the last good ones stay in force"),
+        onUnreadable: (error) => log.error({ err: error }, "personasDir cannot be read; all personas stay as they are"),
       },
     ),
   );

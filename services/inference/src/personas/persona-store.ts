@@ -1,4 +1,4 @@
-import { type FSWatcher, watch } from "node:fs";
+import { type Dirent, type FSWatcher, watch } from "node:fs";
 import { readdir, readFile, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { capOf, decodeVector, MAX_VECTOR_FILE_BYTES, toHundredths, versionDigest } from "@persona-mesh/steering";
@@ -29,6 +29,8 @@ export interface PersonaStoreEvents {
   readonly onLoaded: (tenant: string, personas: TenantPersonas) => void;
   /** A tenant's folder could not be read; what was in force before stays in force. */
   readonly onRefused: (tenant: string, error: unknown) => void;
+  /** The folder of all tenants cannot be read; everything stays in force until it can be. */
+  readonly onUnreadable: (error: unknown) => void;
 }
 
 /**
@@ -48,6 +50,7 @@ export class PersonaStore implements AsyncDisposable {
   #timer: NodeJS.Timeout | undefined;
   #scanning: Promise<void> = Promise.resolve();
   #closed = false;
+  #isReadable = true;
 
   /** @param root - folder of the tenants' folders; one that does not exist has no tenants */
   static async open(root: string, model: ServedModel, events: PersonaStoreEvents): Promise<PersonaStore> {
@@ -110,7 +113,8 @@ export class PersonaStore implements AsyncDisposable {
   }
 
   async #scan(): Promise<void> {
-    const entries = await readdir(this.#root, { withFileTypes: true }).catch(() => []);
+    const entries = await this.#entries();
+    if (entries === undefined) return;
     const tenants = entries.filter((entry) => entry.isDirectory() && RESOURCE_ID.test(entry.name));
     for (const { name: tenant } of tenants) await this.#readTenant(tenant);
     const present = new Set(tenants.map(({ name }) => name));
@@ -121,9 +125,26 @@ export class PersonaStore implements AsyncDisposable {
     }
   }
 
+  /** @returns undefined where the root is there and cannot be read: nobody's personas are gone then */
+  async #entries(): Promise<Dirent[] | undefined> {
+    try {
+      const entries = await readdir(this.#root, { withFileTypes: true });
+      this.#isReadable = true;
+      return entries;
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === "ENOENT") return [];
+      // Once, not at every look.
+      if (this.#isReadable) this.#events.onUnreadable(error);
+      this.#isReadable = false;
+      return undefined;
+    }
+  }
+
   async #readTenant(tenant: string): Promise<void> {
     const folder = join(this.#root, tenant);
     try {
+      // A new folder is there before its files are.
+      if (!this.#tenants.has(tenant) && !(await exists(join(folder, FILE)))) return;
       const fingerprint = await fingerprintOf(folder);
       if (this.#seen.get(tenant) === fingerprint) return;
       this.#seen.set(tenant, fingerprint);
@@ -135,6 +156,13 @@ export class PersonaStore implements AsyncDisposable {
       this.#events.onRefused(tenant, error);
     }
   }
+}
+
+function exists(path: string): Promise<boolean> {
+  return stat(path).then(
+    () => true,
+    () => false,
+  );
 }
 
 /** Sizes and times of the folder's files: what tells one state of it from another without reading it. */
