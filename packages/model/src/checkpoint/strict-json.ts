@@ -12,55 +12,88 @@ const MAX_DEPTH = 64;
 export function parseStrictJson(text: string): unknown {
   // First the built-in parser: what follows may assume well-formed text.
   const value: unknown = JSON.parse(text);
-  refuseDuplicateKeys(text);
+  // A key that is there twice is written twice and kept once, so counting is enough; names are looked for only then.
+  if (countWrittenKeys(text) !== countKeys(value)) {
+    throw new SyntaxError(`key ${JSON.stringify(findDuplicate(text))} appears twice`);
+  }
   return value;
 }
 
-/** @param text - well-formed JSON */
-function refuseDuplicateKeys(text: string): void {
+/** Colons outside of strings. @param text - well-formed JSON */
+function countWrittenKeys(text: string): number {
+  let keys = 0;
+  let depth = 0;
+  for (let at = 0; at < text.length; at++) {
+    switch (text[at]) {
+      case '"':
+        at = stringEnd(text, at) - 1;
+        break;
+      case ":":
+        keys++;
+        break;
+      case "{":
+      case "[":
+        if (++depth > MAX_DEPTH) throw new SyntaxError(`nested deeper than ${MAX_DEPTH}`);
+        break;
+      case "}":
+      case "]":
+        depth--;
+        break;
+      default:
+    }
+  }
+  return keys;
+}
+
+function countKeys(value: unknown): number {
+  if (typeof value !== "object" || value === null) return 0;
+  const values = Object.values(value);
+  return values.reduce<number>((sum, inner) => sum + countKeys(inner), Array.isArray(value) ? 0 : values.length);
+}
+
+/** A key that stands twice in one object. @param text - well-formed JSON */
+function findDuplicate(text: string): string | undefined {
   const open: (Set<string> | undefined)[] = [];
-  let expectKey = false;
-  let at = 0;
-  while (at < text.length) {
-    switch (text.charCodeAt(at)) {
-      case 0x7b: // {
+  let isKey = false;
+  for (let at = 0; at < text.length; at++) {
+    switch (text[at]) {
+      case "{":
         open.push(new Set());
-        expectKey = true;
+        isKey = true;
         break;
-      case 0x5b: // [
+      case "[":
         open.push(undefined);
-        expectKey = false;
+        isKey = false;
         break;
-      case 0x7d: // }
-      case 0x5d: // ]
+      case "}":
+      case "]":
         open.pop();
-        expectKey = false;
         break;
-      case 0x2c: // ,
-        expectKey = open.at(-1) !== undefined;
+      case ",":
+        isKey = open.at(-1) !== undefined;
         break;
-      case 0x22: {
+      case '"': {
         const end = stringEnd(text, at);
-        if (expectKey) {
+        if (isKey) {
           const key = JSON.parse(text.slice(at, end)) as string;
-          const keys = open.at(-1);
-          if (keys?.has(key)) throw new SyntaxError(`key ${JSON.stringify(key)} appears twice`);
-          keys?.add(key);
-          expectKey = false;
+          if (open.at(-1)?.has(key)) return key;
+          open.at(-1)?.add(key);
+          isKey = false;
         }
         at = end - 1;
         break;
       }
       default:
     }
-    if (open.length > MAX_DEPTH) throw new SyntaxError(`nested deeper than ${MAX_DEPTH}`);
-    at++;
   }
+  return undefined;
 }
 
 /** Index after the closing quote of the string that opens at `start`. */
 function stringEnd(text: string, start: number): number {
-  let at = start + 1;
-  while (text.charCodeAt(at) !== 0x22) at += text.charCodeAt(at) === 0x5c ? 2 : 1;
-  return at + 1;
+  for (let quote = text.indexOf('"', start + 1); ; quote = text.indexOf('"', quote + 1)) {
+    let backslashes = 0;
+    while (text[quote - 1 - backslashes] === "\\") backslashes++;
+    if (backslashes % 2 === 0) return quote + 1;
+  }
 }

@@ -1,13 +1,14 @@
 import { z } from "zod";
 import { parseStrictJson } from "../checkpoint/strict-json.ts";
 import { TokenizerError } from "../errors.ts";
+import { MAX_TOKEN_ID } from "./tokenizer-parts.ts";
 
 /** The parts of tokenizer.json that this package reads itself; the rest is for the tokenizer library. */
 const tokenizerSchema = z.looseObject({
   added_tokens: z
     .array(
       z.looseObject({
-        id: z.int().min(0).max(4_194_304),
+        id: z.int().min(0).max(MAX_TOKEN_ID),
         content: z.string().min(1).max(1024),
         special: z.boolean().default(false),
         normalized: z.boolean().default(false),

@@ -11,6 +11,9 @@ import { TokenizerError } from "../errors.ts";
 const partSchema = z.looseObject({ type: z.string() });
 type Part = z.infer<typeof partSchema>;
 
+/** Highest token id; the largest vocabularies have about 260,000 tokens. */
+export const MAX_TOKEN_ID = 4_194_304;
+
 const NORMALIZERS = ["NFC", "NFD", "NFKC", "NFKD", "Lowercase", "Prepend", "Replace", "Strip", "Precompiled"];
 const PRE_TOKENIZERS = ["ByteLevel", "Digits", "Metaspace", "Split", "WhitespaceSplit"];
 const POST_PROCESSORS = ["ByteLevel", "TemplateProcessing"];
@@ -37,10 +40,34 @@ export function libraryForm<T extends Record<string, unknown>>(tokenizer: T): T 
     const issue = model.error.issues[0];
     throw new TokenizerError("TOKENIZER_INVALID", `tokenizer.json: model.${issue?.path.join(".")}: ${issue?.message}`);
   }
+  checkVocabulary(tokenizer["model"] as Record<string, unknown>);
   checkParts("normalizer", tokenizer["normalizer"], "normalizers", NORMALIZERS);
   checkParts("post_processor", tokenizer["post_processor"], "processors", POST_PROCESSORS);
   checkParts("pre_tokenizer", tokenizer["pre_tokenizer"], "pretokenizers", PRE_TOKENIZERS);
   return { ...tokenizer, pre_tokenizer: preTokenizer(tokenizer["pre_tokenizer"]) };
+}
+
+/**
+ * The library makes a table as long as the highest id, so ids are bounded before it sees them. Checked by hand: a schema
+ * takes seconds for a vocabulary of 200,000.
+ */
+function checkVocabulary({ type, vocab, merges }: Record<string, unknown>): void {
+  const invalid = (what: string) => new TokenizerError("TOKENIZER_INVALID", `tokenizer.json: model.${what}`);
+  if (type === "Unigram") {
+    const isEntry = (entry: unknown) =>
+      Array.isArray(entry) && typeof entry[0] === "string" && typeof entry[1] === "number";
+    if (!Array.isArray(vocab) || !vocab.every(isEntry)) throw invalid("vocab is not a list of token and score");
+    return;
+  }
+  if (typeof vocab !== "object" || vocab === null || Array.isArray(vocab)) throw invalid("vocab is not a map");
+  for (const [token, id] of Object.entries(vocab)) {
+    if (!Number.isInteger(id) || id < 0 || id > MAX_TOKEN_ID)
+      throw invalid(`vocab gives ${JSON.stringify(token)} no id`);
+  }
+  const isMerge = (merge: unknown) =>
+    typeof merge === "string" ||
+    (Array.isArray(merge) && merge.length === 2 && merge.every((m) => typeof m === "string"));
+  if (!Array.isArray(merges) || !merges.every(isMerge)) throw invalid("merges is not a list of pairs");
 }
 
 /** @param list - the field in which a `Sequence` of this kind keeps its parts */
