@@ -131,6 +131,19 @@ describe("a direction", () => {
   });
 });
 
+test("PCA_DIFF does not see what all pairs have in common, however large", () => {
+  const { pairs, baseline } = madePairs({ pairs: 30, hidden: 24, strength: 1, seed: 4 });
+  // Steps of 1/64, so that float32 holds the same noise beside 2^17 as beside 0: the differences differ by the offset alone.
+  const shifted = (offset: number): ContrastivePairs => ({
+    positive: pairs.positive.map((side) => side.map((v) => v.map((x) => Math.round(x * 64) / 64 + offset))),
+    negative: pairs.negative.map((side) => side.map((v) => v.map((x) => Math.round(x * 64) / 64))),
+  });
+  const [near, far] = [0, 2 ** 17].map(
+    (offset) => only(extract({ pairs: shifted(offset), baseline, method: "PCA_DIFF", layers: [0] }).layers).direction,
+  ) as [Float32Array, Float32Array];
+  expect(Math.abs(cosine(near, far))).toBeGreaterThan(1 - 1e-9);
+});
+
 test.each(METHODS)("%s: the same inputs give the same bytes, and are only read", (method) => {
   const { pairs, baseline } = madePairs({ pairs: 40, hidden: 100, strength: 0.4, layers: 3 });
   const before = structuredClone(pairs);
