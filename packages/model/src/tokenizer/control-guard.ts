@@ -51,10 +51,12 @@ export class ControlGuard {
       from = start;
     }
     for (let at = 0; at < text.length; at++) {
-      if (this.#tokens.couldStartAt(text, at, end) || this.#tokens.longestAt(text, at) > 0) {
-        parts.push(text.slice(from, at + 1), mark);
-        from = at + 1;
-      }
+      const length = this.#tokens.longestAt(text, at);
+      if (length === 0 && !this.#tokens.couldStartAt(text, at, end)) continue;
+      // One character has no inside. A mark before it says at least that nobody asked for it; the text is then refused.
+      if (length === 1) parts.push(text.slice(from, at), mark, text.slice(at, at + 1), mark);
+      else parts.push(text.slice(from, at + 1), mark);
+      from = at + 1;
     }
     parts.push(text.slice(from));
     return parts.join("");

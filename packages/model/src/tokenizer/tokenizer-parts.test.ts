@@ -72,6 +72,12 @@ describe("a tokenizer", () => {
       /added_tokens.0.content/,
     ],
     [
+      "a vocabulary id of 10^12",
+      (f) => Object.assign((f["model"] as { vocab: Json }).vocab, { a: 1e12 }),
+      /gives "a" no id/,
+    ],
+    ["merges of three", (f) => Object.assign(f["model"] as Json, { merges: [["a", "b", "c"]] }), /merges is not/],
+    [
       "a token id of 10^12",
       (f) => Object.assign(f, { added_tokens: [{ id: 1e12, content: "x" }] }),
       /added_tokens.0.id/,

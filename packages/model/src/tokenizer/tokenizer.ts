@@ -118,7 +118,7 @@ export class Tokenizer {
     const ids = this.#run(text, false);
     // The tokenizer is the judge, but it is not trusted: some vocabularies can spell a control token by merging.
     const found = ids.filter((id) => this.#controlIds.has(id) && id !== this.#unknownId);
-    const asked = this.#controlTokensIn(text);
+    const asked = this.#controlTokensIn(text, mark);
     if (found.length !== asked.length || found.some((id, i) => id !== asked[i])) {
       throw new TokenizerError(
         "CONTROL_TOKEN_IN_TEXT",
@@ -177,12 +177,13 @@ export class Tokenizer {
   }
 
   /** Control tokens that the text asks for: by the library's rule, the longest added token at each place. */
-  #controlTokensIn(text: string): number[] {
+  #controlTokensIn(text: string, mark: string): number[] {
     const ids: number[] = [];
     for (let at = 0; at < text.length; ) {
       const length = this.#added.longestAt(text, at);
       const id = length === 0 ? undefined : this.controlTokens.get(text.slice(at, at + length));
-      if (id !== undefined && id !== this.#unknownId) ids.push(id);
+      const isMarked = length === 1 && at > 0 && text[at - 1] === mark;
+      if (id !== undefined && id !== this.#unknownId && !isMarked) ids.push(id);
       at += Math.max(1, length);
     }
     return ids;
