@@ -1,7 +1,7 @@
 import { mkdtemp, rename, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { exportJWK, generateKeyPair, type JWK, SignJWT } from "jose";
+import { exportJWK, generateKeyPair, importJWK, type JWK, SignJWT } from "jose";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { captureLogs } from "../testing/test-server.ts";
 import { openJwksFile } from "./jwks-file.ts";
@@ -24,14 +24,14 @@ afterEach(async () => {
 
 async function makeKey(alg: "EdDSA" | "RS256", kid: string) {
   const { privateKey, publicKey } = await generateKeyPair(alg, { extractable: true });
-  const sign = () =>
+  const sign = (signatureAlgorithm: string = alg, key: Parameters<SignJWT["sign"]>[0] = privateKey) =>
     new SignJWT({ tenant: "acme", roles: ["viewer"] })
-      .setProtectedHeader({ alg, kid })
+      .setProtectedHeader({ alg: signatureAlgorithm, kid })
       .setSubject("s")
       .setIssuer(rules.issuer)
       .setAudience(rules.audience)
       .setExpirationTime("1h")
-      .sign(privateKey);
+      .sign(key);
   return { publicJwk: { ...(await exportJWK(publicKey)), kid } as JWK, privateJwk: await exportJWK(privateKey), sign };
 }
 
@@ -47,6 +47,17 @@ test("Ed25519 and RSA keys verify side by side, each its own tokens", async () =
   const verify = createTokenVerifier(await openJwksFile(file, captureLogs().log), rules);
   for (const key of [a, b]) {
     expect(await verify([`Bearer ${await key.sign()}`])).toMatchObject({ subject: "s", tenant: "acme" });
+  }
+});
+
+test("a trusted key does not make another algorithm acceptable", async () => {
+  const key = await makeKey("RS256", "a");
+  await write({ keys: [key.publicJwk] });
+  const verify = createTokenVerifier(await openJwksFile(file, captureLogs().log), rules);
+  await verify([`Bearer ${await key.sign()}`]);
+  for (const alg of ["PS256", "RS512"]) {
+    const token = await key.sign(alg, await importJWK(key.privateJwk, alg));
+    await expect(verify([`Bearer ${token}`]), alg).rejects.toMatchObject({ reason: "TOKEN_INVALID" });
   }
 });
 

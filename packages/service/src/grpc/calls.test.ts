@@ -315,6 +315,20 @@ describe("ends", () => {
     expect(mesh.logs.filter(({ msg }) => msg === "call ended")).toEqual([]);
   });
 
+  test("a handler that fails after its call was over is logged, not lost", async () => {
+    const mesh = await startTestServer({
+      getModel: async (_, { signal }) => {
+        await fired(signal);
+        throw new TypeError("broken clean-up");
+      },
+    });
+    await failure((await mesh.client()).getModel({}, { timeoutMs: 50 }));
+    await until(() => mesh.server.runningCalls === 0, "no running call");
+    expect(mesh.logs).toContainEqual(
+      expect.objectContaining({ level: "warn", err: expect.objectContaining({ message: "broken clean-up" }) }),
+    );
+  });
+
   test("a slow reader makes the handler wait: what is in between is bounded", async () => {
     let made = 0;
     const mesh = await startTestServer({

@@ -1,11 +1,12 @@
 import { type DescFile, type DescService, toBinary } from "@bufbuild/protobuf";
 import { FileDescriptorProtoSchema } from "@bufbuild/protobuf/wkt";
 import type { Server } from "@grpc/grpc-js";
-import { ReflectionService } from "@grpc/reflection";
 import type { Access } from "../auth/permissions.ts";
 
 /** Server reflection for these services, so that tools such as grpcurl need no protos. */
-export function addReflection(server: Server, services: readonly DescService[]): void {
+export async function addReflection(server: Server, services: readonly DescService[]): Promise<void> {
+  // Slow to load, and production does without it.
+  const { ReflectionService } = await import("@grpc/reflection");
   const files = new Set<DescFile>();
   const add = (file: DescFile) => {
     files.add(file);

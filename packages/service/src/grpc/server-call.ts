@@ -123,7 +123,11 @@ export class ServerCall {
   /** The status with which grpc-js is to end the call after what was thrown. A defect is logged, with its cause. */
   statusOf(error: unknown): { code: status; details: string } {
     // A handler that stops because of its signal throws all kinds of things: what counts is why the signal fired.
-    const failure = toServiceError(this.signal.aborted ? this.signal.reason : error, this.#mappers);
+    const isLate = this.signal.aborted;
+    const failure = toServiceError(isLate ? this.signal.reason : error, this.#mappers);
+    if (isLate && toServiceError(error, this.#mappers).reason === "INTERNAL" && !isAbortError(error)) {
+      this.#log.warn({ err: error, method: this.path }, "a handler failed after its call was over");
+    }
     if (failure.reason === "INTERNAL" || failure.reason === "STEP_FAILED") {
       this.#log.error({ err: failure.cause ?? failure, method: this.path }, "call failed by a defect");
     }
@@ -162,6 +166,10 @@ export class ServerCall {
       log: this.#log,
     });
   }
+}
+
+function isAbortError(error: unknown): boolean {
+  return error instanceof Error && error.name === "AbortError";
 }
 
 /**

@@ -126,7 +126,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
   }
   health.addTo(server);
   if (hasReflection)
-    addReflection(
+    await addReflection(
       server,
       services.map(({ service }) => service),
     );

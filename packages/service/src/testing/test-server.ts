@@ -98,9 +98,9 @@ export function captureLogs(): { logs: Record<string, unknown>[]; log: Logger } 
   return { logs, log };
 }
 
-/** Wait for a condition that other tasks bring about. @throws Error after five seconds */
+/** Wait for a condition that other tasks bring about. @throws Error after twenty seconds: process starts are slow on a busy machine */
 export async function until(condition: () => boolean, what: string): Promise<void> {
-  for (const end = Date.now() + 5_000; !condition(); ) {
+  for (const end = Date.now() + 20_000; !condition(); ) {
     if (Date.now() > end) throw new Error(`never happened: ${what}`);
     await new Promise((resolve) => setTimeout(resolve, 5));
   }
