@@ -12,7 +12,7 @@ import {
   vanishedTerms,
 } from "./composition-findings.ts";
 import { actsAt, checkTerms, layersOf, type Term, UNIT_TOLERANCE } from "./term.ts";
-import { addScaled, gramMatrix, norm, scaled, subtractComponent } from "./vector-math.ts";
+import { addScaled, gramMatrix, norm, scaled, subtractComponent, type Vector } from "./vector-math.ts";
 
 /**
  * Composition: a persona's terms become one row per steered layer, `Σ alpha · referenceNorm · direction`.
@@ -94,14 +94,11 @@ function sumAt(layer: number, { terms, hiddenSize, policy, scale }: ComposeOptio
     return [{ index, ...at, weight: (term.alphaHundredths / 100) * unit }];
   });
   const directions = members.map(({ direction }) => direction);
-  const axes = policy === "ORTHOGONALIZE" ? orthogonalAxes(directions) : directions;
+  const axes: readonly Vector[] = policy === "ORTHOGONALIZE" ? orthogonalAxes(directions) : directions;
 
-  const delta = new Float64Array(hiddenSize);
-  const written = new Float64Array(hiddenSize);
-  for (const [i, { weight, direction }] of members.entries()) {
-    addScaled(delta, weight, axes[i] as Float64Array | Float32Array);
-    addScaled(written, weight, direction);
-  }
+  const weights = members.map(({ weight }) => weight);
+  const delta = weightedSum(weights, axes, hiddenSize);
+  const written = axes === directions ? delta : weightedSum(weights, directions, hiddenSize);
   const referenceNorm = Math.min(...members.map((member) => member.referenceNorm));
   return {
     layer,
@@ -113,6 +110,12 @@ function sumAt(layer: number, { terms, hiddenSize, policy, scale }: ComposeOptio
     dose: norm(delta) / referenceNorm,
     delta,
   };
+}
+
+function weightedSum(weights: readonly number[], vectors: readonly Vector[], width: number): Float64Array {
+  const sum = new Float64Array(width);
+  for (const [i, vector] of vectors.entries()) addScaled(sum, weights[i] as number, vector);
+  return sum;
 }
 
 /** Gram–Schmidt in the order given; what is left of each direction keeps its length. */

@@ -12,8 +12,8 @@ export interface ContrastivePairs {
 /** Both split halves need two pairs. What so few can show is judged by `requireSeparation`. */
 export const MIN_PAIRS = 4;
 
-/** The decomposition is cubic in the pairs: at 1024, seconds per layer, and more pairs no longer sharpen a direction. */
-export const MAX_PAIRS = 1024;
+/** The decompositions are cubic in the pairs: at 512, PCA takes a few seconds per layer, at 1024 a minute. */
+export const MAX_PAIRS = 512;
 
 interface ActivationShape {
   readonly pairCount: number;

@@ -209,7 +209,7 @@ describe("unfit activations are refused", () => {
     ],
     [
       "too many pairs",
-      { pairs: { positive: new Array(1025).fill([]), negative: new Array(1025).fill([]) } },
+      { pairs: { positive: new Array(513).fill([]), negative: new Array(513).fill([]) } },
       "TOO_MANY_PAIRS",
     ],
     ["an odd one out", { pairs: { ...pairs, negative: pairs.negative.slice(1) } }, "SHAPE_MISMATCH"],

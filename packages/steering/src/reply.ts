@@ -4,7 +4,13 @@ import { replyRepetition } from "./repetition.ts";
 /** Longest reply that is scored; bounds the work on what may come from a caller. */
 export const MAX_SCORED_TOKENS = 1 << 17;
 
-/** A reply and what the unsteered model (or the one that served it) says of each of its tokens. */
+/**
+ * A reply and what a model says of each of its tokens.
+ *
+ * Read by the *unsteered* model, surprise shows what steering broke; a tone that the model can write by itself, asked for in
+ * a system line, costs nothing. Read by the model *as it served*, steered, the surprise is about 0 by construction, and only
+ * entropy and repetition move. A baseline is made with the same reader.
+ */
 export interface Reply {
   readonly tokenIds: ArrayLike<number>;
   /** Entropy of the distribution that each token was drawn from, nats. */
