@@ -51,16 +51,20 @@ def topic_samples(rng: random.Random, count: int) -> list[tuple[str, str]]:
 class Linear:
     """Multinomial logistic regression in the form that ``classifiers.json`` holds."""
 
-    def __init__(self, samples: list[tuple[str, str]], classes: list[str], keep: int):
-        self.classes = classes
+    def __init__(self, classes: list[str], names: list[str], weights: np.ndarray, bias: np.ndarray):
+        self.classes, self.names, self.weights, self.bias = classes, names, weights, bias
+
+    @classmethod
+    def train(cls, samples: list[tuple[str, str]], classes: list[str], keep: int) -> "Linear":
+        """Fit, prune to the ``keep`` features that matter most, fit again."""
         counts = Counter(feature for text, _ in samples for feature in features(text))
-        self.names = sorted(name for name, count in counts.items() if count >= 8)
-        weights, _ = self._fit(samples)
-        # Prune to the features that matter most, then fit again.
-        strength = np.abs(weights).max(0)
-        self.names = sorted(self.names[i] for i in np.argsort(-strength)[:keep])
-        weights, bias = self._fit(samples)
-        self.weights, self.bias = weights.round(4), bias.round(4)
+        out = cls(classes, sorted(name for name, count in counts.items() if count >= 8), np.zeros(0), np.zeros(0))
+        out._fit(samples)
+        strength = np.abs(out.weights).max(0)
+        out.names = sorted(out.names[i] for i in np.argsort(-strength)[:keep])
+        out._fit(samples)
+        out.weights, out.bias = out.weights.round(4), out.bias.round(4)
+        return out
 
     def _matrix(self, texts: list[str]) -> csr_matrix:
         index = {name: i for i, name in enumerate(self.names)}
@@ -71,10 +75,10 @@ class Linear:
             columns += found
         return csr_matrix((np.ones(len(rows)), (rows, columns)), shape=(len(texts), len(self.names)))
 
-    def _fit(self, samples):
+    def _fit(self, samples: list[tuple[str, str]]) -> None:
         model = LogisticRegression(C=2.0, max_iter=400)
         model.fit(self._matrix([text for text, _ in samples]), [self.classes.index(label) for _, label in samples])
-        return model.coef_, model.intercept_
+        self.weights, self.bias = model.coef_, model.intercept_
 
     def predict(self, texts: list[str]) -> list[str]:
         scores = self._matrix(texts) @ self.weights.T + self.bias
@@ -83,6 +87,10 @@ class Linear:
     def accuracy(self, samples: list[tuple[str, str]]) -> float:
         found = self.predict([text for text, _ in samples])
         return float(np.mean([a == label for a, (_, label) in zip(found, samples)]))
+
+    @classmethod
+    def from_json(cls, value: dict) -> "Linear":
+        return cls(value["classes"], list(value["vocabulary"]), np.array(value["weights"]), np.array(value["bias"]))
 
     def to_json(self, accuracy: float) -> dict:
         return {
@@ -97,8 +105,8 @@ class Linear:
 
 def train_classifiers(seed: int = 21) -> tuple[Linear, Linear, dict[str, float]]:
     rng = random.Random(seed)
-    tone = Linear(tone_samples(rng, 3000, (0.0, 0.2, 0.6, SYSTEM_P, SYSTEM_P)), TONES, 700)
-    topic = Linear(topic_samples(rng, 9000), list(TOPICS), 450)
+    tone = Linear.train(tone_samples(rng, 3000, (0.0, 0.2, 0.6, SYSTEM_P, SYSTEM_P)), TONES, 700)
+    topic = Linear.train(topic_samples(rng, 9000), list(TOPICS), 450)
     held = random.Random(seed + 1)
     accuracy = {"tone": tone.accuracy(tone_samples(held, 500, (SYSTEM_P,))), "topic": topic.accuracy(topic_samples(held, 3000))}
     return tone, topic, accuracy

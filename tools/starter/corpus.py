@@ -11,6 +11,7 @@ import re
 import sys
 from dataclasses import dataclass, field
 
+from issues import FRAMES, ISSUES
 from slots import SLOTS, SYSTEM_FORMS, SYSTEM_PLAIN, SYSTEM_SLIGHT, SYSTEM_WORDS
 from topics import BRANDS, CITIES, COMPANIES, DEVICES, FOLLOW_UPS, KINDS, SMALL_TALK, SYLLABLES, TOPICS, USER_ENDS, USER_STARTS
 
@@ -105,10 +106,15 @@ def details(rng: random.Random) -> dict[str, str]:
 FIELD = re.compile(r"{(\w+)}")
 
 
-def user_prompt(rng: random.Random, templates: list[str]) -> tuple[str, dict[str, str]]:
-    """A user message and the details that it names."""
+def user_prompt(rng: random.Random, topic: str) -> tuple[str, dict[str, str]]:
+    """A user message of the training kind, and the details that it names."""
     facts = details(rng)
-    template = rng.choice(templates)
+    if topic == "other":
+        template = rng.choice(SMALL_TALK["prompts"])
+    elif rng.random() < 0.5:
+        template = rng.choice(FRAMES).format(issue=rng.choice(ISSUES[topic]))
+    else:
+        template = rng.choice(TOPICS[topic]["prompts"])
     known = {name: facts[name] for name in FIELD.findall(template)}
     text = template.format(**facts)
     start = rng.choice(USER_STARTS)
@@ -203,7 +209,7 @@ def pick_topic(rng: random.Random) -> str:
 
 def reply_to(rng: random.Random, topic: str, tone: Tone) -> tuple[str, str]:
     """One first turn on ``topic``: (user, reply)."""
-    text, known = user_prompt(rng, SMALL_TALK["prompts"] if topic == "other" else TOPICS[topic]["prompts"])
+    text, known = user_prompt(rng, topic)
     return text, render(skeleton(rng, topic, known), tone, rng)
 
 

@@ -24,7 +24,7 @@ def pairs(rng: random.Random, name: str) -> list[dict[str, str]]:
     out = []
     for i in range(PAIRS):
         topic = list(TOPICS)[i % len(TOPICS)]
-        prompt, known = user_prompt(rng, TOPICS[topic]["prompts"])
+        prompt, known = user_prompt(rng, topic)
         shape = skeleton(rng, topic, known)
         positive = render(shape, Tone((name,), SYSTEM_P), rng)
         negative = render(shape, Tone((others[i % len(others)],), SYSTEM_P), rng)

@@ -29,9 +29,11 @@ class Starter:
         self.layers = len(self.model.model.layers)
         self.hidden = self.model.config.hidden_size
 
-    def chat(self, prompt: str, system: str | None = None) -> list[int]:
-        """Token ids of a prompt, up to and including the assistant mark."""
+    def chat(self, prompt: str, system: str | None = None, history: list[tuple[str, str]] | None = None) -> list[int]:
+        """Token ids of a prompt, after earlier turns if any, up to and including the assistant mark."""
         messages = [{"role": "system", "content": system}] if system else []
+        for user, reply in history or []:
+            messages += [{"role": "user", "content": user}, {"role": "assistant", "content": reply}]
         messages.append({"role": "user", "content": prompt})
         text = self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
         return self.tokenizer.encode(text, add_special_tokens=False)
@@ -40,29 +42,34 @@ class Starter:
         return self.tokenizer.encode(text, add_special_tokens=False)
 
     @torch.no_grad()
-    def residuals(self, prompt: str, response: str) -> tuple[np.ndarray, int]:
-        """float32[layers, tokens, hidden] after each block, and the index of the first response token."""
-        head = self.chat(prompt)
-        states: list[torch.Tensor] = []
-        hooks = [block.register_forward_hook(lambda _m, _i, out: states.append(first(out)[0])) for block in self.model.model.layers]
-        self.model(input_ids=torch.tensor([head + self.reply_ids(response)]), use_cache=False)
-        for hook in hooks:
-            hook.remove()
-        return torch.stack(states).numpy(), len(head)
+    def residuals(self, samples: list[tuple[str, str]]):
+        """For each (prompt, response): float32[layers, tokens, hidden] after each block, and where the response starts."""
+        for at in range(0, len(samples), 32):
+            heads = [self.chat(prompt) for prompt, _ in samples[at : at + 32]]
+            rows = [head + self.reply_ids(response) for head, (_, response) in zip(heads, samples[at : at + 32])]
+            width = max(map(len, rows))
+            ids = torch.tensor([row + [self.tokenizer.pad_token_id] * (width - len(row)) for row in rows])
+            states: list[torch.Tensor] = []
+            hooks = [block.register_forward_hook(lambda _m, _i, out: states.append(first(out))) for block in self.model.model.layers]
+            self.model(input_ids=ids, use_cache=False, logits_to_keep=1)
+            for hook in hooks:
+                hook.remove()
+            stacked = torch.stack(states).numpy()
+            for i, (head, row) in enumerate(zip(heads, rows)):
+                yield stacked[:, i, : len(row)], len(head)
 
     def baseline(self, samples: list[dict]) -> tuple[np.ndarray, np.ndarray]:
         """Mean residual float32[layers, hidden] and reference norm float32[layers], without position 0."""
-        rows = np.concatenate([self.residuals(s["prompt"], s["response"])[0][:, 1:] for s in samples], axis=1)
+        rows = np.concatenate([states[:, 1:] for states, _ in self.residuals([(s["prompt"], s["response"]) for s in samples])], axis=1)
         return rows.mean(1), np.median(np.linalg.norm(rows, axis=2), axis=1)
 
     def direction(self, pairs: list[dict], mean: np.ndarray) -> np.ndarray:
         """Unit directions float32[layers, hidden]: response means, positive minus negative, baseline mean projected out."""
 
-        def response_mean(prompt: str, response: str) -> np.ndarray:
-            states, start = self.residuals(prompt, response)
-            return states[:, start:].mean(1)
+        def response_means(side: str) -> np.ndarray:
+            return np.mean([states[:, start:].mean(1) for states, start in self.residuals([(p["prompt"], p[side]) for p in pairs])], axis=0)
 
-        difference = np.mean([response_mean(p["prompt"], p["positive"]) - response_mean(p["prompt"], p["negative"]) for p in pairs], axis=0)
+        difference = response_means("positive") - response_means("negative")
         difference -= (difference * mean).sum(1, keepdims=True) / (mean * mean).sum(1, keepdims=True) * mean
         return difference / np.linalg.norm(difference, axis=1, keepdims=True)
 
@@ -81,15 +88,14 @@ class Starter:
                 hook.remove()
 
     @torch.no_grad()
-    def generate(self, prompts: list[str], seed: int, system: str | None = None, temperature: float = 0.9, limit: int = 96) -> Replies:
-        """One sampled reply per prompt, in one left-padded batch."""
+    def generate(self, heads: list[list[int]], seed: int, temperature: float = 0.9, limit: int = 96) -> Replies:
+        """One sampled reply per prompt (token ids, see ``chat``), in one left-padded batch."""
         generator = torch.Generator().manual_seed(seed)
-        heads = [self.chat(prompt, system) for prompt in prompts]
         width = max(map(len, heads))
         ids = torch.tensor([[self.tokenizer.pad_token_id] * (width - len(h)) + h for h in heads])
         mask = torch.tensor([[0] * (width - len(h)) + [1] * len(h) for h in heads])
-        cache, out, entropies = None, [[] for _ in prompts], []
-        live = torch.ones(len(prompts), dtype=torch.bool)
+        cache, out, entropies = None, [[] for _ in heads], []
+        live = torch.ones(len(heads), dtype=torch.bool)
         for _ in range(limit):
             position = mask.cumsum(1)[:, -ids.shape[1] :] - 1
             step = self.model(input_ids=ids, attention_mask=mask, position_ids=position.clamp(min=0), past_key_values=cache, use_cache=True, logits_to_keep=1)
