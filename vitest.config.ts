@@ -6,7 +6,12 @@ export default defineConfig({
       {
         test: {
           name: "unit",
-          include: ["packages/*/src/**/*.test.ts", "services/*/src/**/*.test.ts", "demo/src/**/*.test.ts", "tools/**/*.test.ts"],
+          include: [
+            "packages/*/src/**/*.test.ts",
+            "services/*/src/**/*.test.ts",
+            "demo/src/**/*.test.ts",
+            "tools/**/*.test.ts",
+          ],
           // The tests load native code and map model weights: processes, not threads.
           pool: "forks",
           testTimeout: 60_000,
