@@ -7,15 +7,7 @@ export {
   TokenizerError,
   type TokenizerReason,
 } from "./errors.ts";
-export {
-  BODY,
-  type DecoderSpec,
-  type GraphRole,
-  HEAD,
-  STEERING,
-  TOP_CANDIDATES,
-  WEIGHT,
-} from "./graph/index.ts";
+export type { DecoderSpec, GraphRole } from "./graph/index.ts";
 export { type ImportOptions, type ImportProgress, type ImportResult, importCheckpoint } from "./import-checkpoint.ts";
 export { type LoadPackageOptions, loadPackage, type ModelPackage, readManifest } from "./package/load-package.ts";
 export type { ModelManifest } from "./package/manifest.ts";

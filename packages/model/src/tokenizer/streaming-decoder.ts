@@ -1,5 +1,3 @@
-import type { Tokenizer } from "./tokenizer.ts";
-
 export interface DecodeOptions {
   /**
    * Leave control tokens out of the text.
@@ -7,6 +5,15 @@ export interface DecodeOptions {
    * @default true
    */
   readonly skipSpecial?: boolean;
+}
+
+/** What decoding needs to know of a tokenizer; `Tokenizer` is one. */
+export interface TokenReader {
+  /** Spaces that are dropped at the start of a text. */
+  readonly leadingSpaces: number;
+  /** @throws TokenizerError TOKEN_OUT_OF_RANGE */
+  tokenBytes(id: number): Uint8Array;
+  isControl(id: number): boolean;
 }
 
 /**
@@ -17,12 +24,12 @@ export interface DecodeOptions {
  * exactly `tokenizer.decode` of all the tokens, and each token costs its own length.
  */
 export class StreamingDecoder {
-  readonly #tokenizer: Tokenizer;
+  readonly #tokenizer: TokenReader;
   readonly #skipSpecial: boolean;
   readonly #utf8 = new TextDecoder("utf-8", { ignoreBOM: true });
   #leadingSpaces: number;
 
-  constructor(tokenizer: Tokenizer, options: DecodeOptions = {}) {
+  constructor(tokenizer: TokenReader, options: DecodeOptions = {}) {
     this.#tokenizer = tokenizer;
     this.#skipSpecial = options.skipSpecial ?? true;
     this.#leadingSpaces = tokenizer.leadingSpaces;

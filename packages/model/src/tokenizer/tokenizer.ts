@@ -1,6 +1,6 @@
 import { TokenizerError } from "../errors.ts";
 import { ControlGuard } from "./control-guard.ts";
-import { type DecodeOptions, StreamingDecoder } from "./streaming-decoder.ts";
+import { type DecodeOptions, StreamingDecoder, type TokenReader } from "./streaming-decoder.ts";
 import { StringTrie } from "./string-trie.ts";
 import { type TokenSpelling, tokenSpelling } from "./token-bytes.ts";
 import { parseTokenizerFiles, type TokenizerFiles } from "./tokenizer-files.ts";
@@ -9,9 +9,6 @@ import { libraryForm } from "./tokenizer-parts.ts";
 
 /** Longer texts fit no context: at four characters a token this is a million tokens. */
 export const MAX_TEXT_CHARACTERS = 4 * 1024 * 1024;
-
-/** How much shorter, in bytes, normalization may make a text. */
-const SHRINK = 8;
 
 export interface EncodeOptions {
   /**
@@ -34,7 +31,7 @@ export interface EncodeOptions {
  *
  * Control tokens are those marked special in tokenizer.json and those named in tokenizer_config.json.
  */
-export class Tokenizer {
+export class Tokenizer implements TokenReader {
   /** One more than the highest token id. */
   readonly vocabularySize: number;
   /** Ids of the control tokens, by their text. */
@@ -50,7 +47,6 @@ export class Tokenizer {
   readonly #controlIds: ReadonlySet<number>;
   readonly #unknownId: number | undefined;
   readonly #bytes: readonly (Uint8Array | undefined)[];
-  readonly #mostBytesPerToken: number;
   readonly #before: readonly number[];
   readonly #after: readonly number[];
   /** Dropped from the text that is being encoded; see {@link ControlGuard}. */
@@ -70,9 +66,6 @@ export class Tokenizer {
     this.leadingSpaces = spelling.leadingSpaces;
     this.#bytes = spellVocabulary(this.#inner, spelling);
     this.vocabularySize = this.#bytes.length;
-    const longest = this.#bytes.reduce((most, bytes) => Math.max(most, bytes?.byteLength ?? 0), 1);
-    // Normalization may shorten a text; composition and compatibility forms by far less than this.
-    this.#mostBytesPerToken = files.tokenizer.normalizer == null ? longest : SHRINK * longest;
     this.#dropMarks();
     [this.#before, this.#after] = this.#surroundings();
   }
@@ -126,14 +119,6 @@ export class Tokenizer {
       );
     }
     return ids;
-  }
-
-  /**
-   * A lower bound of what `encode` returns, at once: no token stands for more bytes than the longest one. For refusing a
-   * text that cannot fit before spending time on it; encoding takes about a second for a million characters.
-   */
-  fewestTokens(text: string): number {
-    return Math.floor(Buffer.byteLength(text) / this.#mostBytesPerToken);
   }
 
   /** The guard for texts that are put together before they are encoded. */
