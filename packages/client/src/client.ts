@@ -10,7 +10,7 @@ import {
   type ScoreRequestSchema,
   type ScoreResponse,
 } from "@persona-mesh/protocol";
-import { type CallOptions, type Client, createClient } from "@persona-mesh/service";
+import { type CallOptions, type Client, createClient } from "@persona-mesh/service/client";
 import { LocalError } from "./local-error.ts";
 import { collectReply, type GenerateEvent, type Reply } from "./reply.ts";
 

@@ -7,7 +7,7 @@ import {
   type GetModelResponse,
   Pooling as WirePooling,
 } from "@persona-mesh/protocol";
-import type { CallOptions } from "@persona-mesh/service";
+import type { CallOptions } from "@persona-mesh/service/client";
 import {
   BaselineAccumulator,
   canonicalJson,

@@ -1,5 +1,5 @@
 /** The mesh from the outside: a typed client of its workers, and the extraction of vectors over it. */
-export type { CallOptions } from "@persona-mesh/service";
+export type { CallOptions } from "@persona-mesh/service/client";
 export {
   type CaptureInput,
   type GenerateInput,

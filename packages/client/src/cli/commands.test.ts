@@ -69,7 +69,19 @@ describe("generate", () => {
 
   it("sends what the options say", async () => {
     const sampling = ["--temperature", "0.5", "--top-k", "40", "--top-p", "0.9", "--min-p", "0.05", "--seed", "0xff"];
-    const rest = ["--max-tokens", "9", "--stop", "\n", "--stop", "END", "--system", "Be kind.", "--gain", "0.5"];
+    const rest = [
+      "--max-tokens",
+      "9",
+      "--stop",
+      "\n",
+      "--stop",
+      "END",
+      "--system",
+      "Be kind.",
+      "--gain",
+      "0.5",
+      "--ignore-eos",
+    ];
     expect((await run(["generate", "Hi", ...sampling, ...rest, "--active", "--follow"])).code).toBe(0);
     expect(requests[0]).toMatchObject({
       prompt: {
@@ -87,6 +99,7 @@ describe("generate", () => {
       sampling: { temperature: 0.5, topK: 40, topP: 0.9, minP: 0.05, seed: 255n },
       maxTokens: 9,
       stop: ["\n", "END"],
+      ignoreEos: true,
     });
   });
 

@@ -1,12 +1,13 @@
-import { readFile, stat } from "node:fs/promises";
+import { stat } from "node:fs/promises";
 import { userInfo } from "node:os";
 import { join, resolve } from "node:path";
-import { ensureDevKeys, type RoleName, signDevToken } from "@persona-mesh/service";
-import { InferenceClient, type TlsOptions } from "../client.ts";
+import { RESOURCE_ID, type RoleName } from "@persona-mesh/service/client";
+import { InferenceClient } from "../client.ts";
 import { readBoundedFile } from "../json-file.ts";
 import { LocalError } from "../local-error.ts";
-import type { CommandContext, GlobalOptions } from "./context.ts";
+import type { CommandContext } from "./context.ts";
 import { UsageError } from "./failure.ts";
+import { readTlsFiles } from "./tls-files.ts";
 
 /** Largest token file: servers refuse longer tokens anyway. */
 const MAX_TOKEN_BYTES = 16 << 10;
@@ -29,7 +30,7 @@ export interface Connection extends Disposable {
  */
 export async function connect(context: CommandContext, role: RoleName): Promise<Connection> {
   const { options } = context;
-  const tls = await tlsOf(options);
+  const tls = await readTlsFiles(options, context.io.cwd);
   const { token, tenant } = await accessToken(context, role);
   const client = new InferenceClient({
     address: options.address,
@@ -64,7 +65,9 @@ async function accessToken(context: CommandContext, role: RoleName): Promise<Acc
       `no access token: give --token, --token-file or PERSONA_TOKEN (${dataDir} has no development keys to make one with)`,
     );
   }
-  const { tenant } = options;
+  const tenant = requireTenant(options.tenant);
+  // Loaded here: signing needs the server's half of the package, which takes as long to load as all the rest.
+  const { ensureDevKeys, signDevToken } = await import("@persona-mesh/service");
   const token = await signDevToken(await ensureDevKeys(dataDir), {
     subject: developer(),
     tenant,
@@ -73,6 +76,13 @@ async function accessToken(context: CommandContext, role: RoleName): Promise<Acc
   });
   context.note(`using a development token: tenant ${tenant}, role ${role}`);
   return { token, tenant };
+}
+
+/** A tenant that a development token may name: the worker accepts no other. @throws UsageError */
+export function requireTenant(tenant: string): string {
+  if (RESOURCE_ID.test(tenant)) return tenant;
+  const form = "lower-case letters, digits and hyphens, at most 63, beginning with a letter";
+  throw new UsageError("TENANT_INVALID", `"${tenant}" is no tenant: ${form}`);
 }
 
 /** Who is at the keyboard, as far as the machine knows; for audit lines of a development mesh. */
@@ -93,31 +103,17 @@ async function hasDevKeys(dataDir: string): Promise<boolean> {
   );
 }
 
-/** The tenant claim of a JWT, unverified: only the worker can verify, and only it decides. */
-export function tenantOf(token: string): string | undefined {
-  try {
-    const payload: unknown = JSON.parse(Buffer.from(token.split(".")[1] ?? "", "base64url").toString("utf8"));
-    const tenant = (payload as { tenant?: unknown } | null)?.tenant;
-    return typeof tenant === "string" ? tenant : undefined;
-  } catch {
-    return undefined;
-  }
+function tenantOf(token: string): string | undefined {
+  const { tenant } = unverifiedClaims(token);
+  return typeof tenant === "string" ? tenant : undefined;
 }
 
-async function tlsOf(options: GlobalOptions): Promise<TlsOptions | undefined> {
-  const { tls, tlsCa, tlsCert, tlsKey, tlsServerName } = options;
-  if ((tlsCert === undefined) !== (tlsKey === undefined)) {
-    throw new UsageError("OPTIONS_CONFLICT", "--tls-cert and --tls-key go together");
+/** What a JWT claims, unverified: only the worker can verify, and only it decides. Nothing for an opaque token. */
+export function unverifiedClaims(token: string): Readonly<Record<string, unknown>> {
+  try {
+    const claims: unknown = JSON.parse(Buffer.from(token.split(".")[1] ?? "", "base64url").toString("utf8"));
+    return typeof claims === "object" && claims !== null ? { ...claims } : {};
+  } catch {
+    return {};
   }
-  if (!tls && tlsCa === undefined && tlsCert === undefined) {
-    if (tlsServerName !== undefined)
-      throw new UsageError("OPTIONS_CONFLICT", "--tls-server-name needs --tls or --tls-ca");
-    return undefined;
-  }
-  return {
-    ...(tlsCa === undefined ? {} : { ca: await readFile(tlsCa) }),
-    ...(tlsCert === undefined ? {} : { cert: await readFile(tlsCert) }),
-    ...(tlsKey === undefined ? {} : { key: await readFile(tlsKey) }),
-    ...(tlsServerName === undefined ? {} : { serverName: tlsServerName }),
-  };
 }

@@ -1,5 +1,5 @@
 import { status } from "@grpc/grpc-js";
-import { ClientError, type FieldViolation, reasonEntry, ServiceError } from "@persona-mesh/service";
+import { ClientError, type FieldViolation, reasonEntry, ServiceError } from "@persona-mesh/service/client";
 import { CommanderError } from "commander";
 import { LocalError } from "../local-error.ts";
 import { ExitCode, exitCodeOfStatus } from "./exit-code.ts";
@@ -30,6 +30,8 @@ export const USAGE_REASONS = [
   "OPTIONS_CONFLICT",
   /** A short persona name, and nothing that says whose. */
   "TENANT_UNKNOWN",
+  /** Not the id of a tenant. */
+  "TENANT_INVALID",
 ] as const;
 
 type UsageReason = (typeof USAGE_REASONS)[number];

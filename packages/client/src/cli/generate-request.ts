@@ -14,6 +14,7 @@ export interface GenerateOptions {
   seed?: bigint;
   maxTokens?: number;
   stop?: string[];
+  ignoreEos?: true;
 }
 
 /** Longer replies than any context. */
@@ -34,7 +35,8 @@ export function addGenerateOptions(command: Command): Command {
     .option("--min-p <share>", "keep tokens at least this share as likely as the most likely", decimal(0, 1))
     .option("--seed <n>", "the same seed gives the same text (default: random)", seed)
     .option("--max-tokens <n>", "longest reply (default: 256)", integer(1, MAX_TOKENS))
-    .option("--stop <text>", "end before this text; may be repeated", repeated);
+    .option("--stop <text>", "end before this text; may be repeated", repeated)
+    .option("--ignore-eos", "go on after the model's end token");
 }
 
 /** @param persona - undefined leaves the choice to the worker: the tenant's active persona, where there is one */
@@ -55,6 +57,7 @@ export function generateRequest(
     },
     ...(maxTokens === undefined ? {} : { maxTokens }),
     ...(persona === undefined ? {} : { persona }),
+    ...(options.ignoreEos ? { ignoreEos: true } : {}),
     ...(options.stop === undefined ? {} : { stop: options.stop }),
   };
 }

@@ -5,6 +5,9 @@ import { runCli } from "./run.ts";
 /** After an interrupt, what still runs gets this long to clean up behind itself. */
 const CLEAN_UP_MILLIS = 3_000;
 
+// What Node.js itself has to say would stand between the lines of an error that a program reads.
+process.noDeprecation = true;
+
 const interrupt = new AbortController();
 
 for (const signal of ["SIGINT", "SIGTERM"] as const) {

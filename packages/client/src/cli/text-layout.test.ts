@@ -28,7 +28,9 @@ describe("wrap", () => {
     fc.assert(
       fc.property(text, fc.integer({ min: 2, max: 40 }), (value, width) => {
         const lines = wrap(value, width);
-        for (const line of lines) expect(displayWidth(line)).toBeLessThanOrEqual(width);
+        // A few characters, such as notes with their stems, are wider than a narrow line.
+        const single = (line: string) => [...new Intl.Segmenter().segment(line)].length === 1;
+        for (const line of lines) if (!single(line)) expect(displayWidth(line)).toBeLessThanOrEqual(width);
         const visible = (part: string) => part.replace(/\s/gu, "");
         expect(visible(lines.join(""))).toBe(visible(value));
       }),

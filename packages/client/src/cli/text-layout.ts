@@ -50,7 +50,7 @@ export function truncate(text: string, width: number): string {
  * Lines of at most `width` columns, broken between words where possible and inside a word where it is too long. Line
  * breaks of the text stay; tabs become two spaces, since their width depends on where they stand.
  *
- * @param width - display columns, at least 2, so that the widest character fits
+ * @param width - display columns; a single character that is wider, as a few ornate ones are, has a line to itself
  */
 export function wrap(text: string, width: number): string[] {
   return text

@@ -63,6 +63,7 @@ describe("a wrong command line", () => {
     [["compare", "hi"], "OPTIONS_CONFLICT", "compare needs a persona"],
     [["model", "import", "dir"], "MISSING_MANDATORY_OPTION_VALUE", "required option '--out <dir>' not specified"],
     [["model", "show"], "MISSING_ARGUMENT", "missing required argument 'dir'"],
+    [["token", "dev", "--role", "viewer", "--tenant", "Acme Inc"], "TENANT_INVALID", '"Acme Inc" is no tenant'],
     [["token", "dev", "--role", "root"], "INVALID_ARGUMENT", "viewer, operator, approver, admin, service"],
     [["vector", "extract", "--method", "MAGIC"], "INVALID_ARGUMENT", "MEAN_DIFF, PCA_CENTER, PCA_DIFF"],
   ])("ends with 2 and says what is wrong: %j", async (argv, reason, message) => {

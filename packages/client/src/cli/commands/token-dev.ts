@@ -1,8 +1,8 @@
 import { resolve } from "node:path";
-import { DEV_TOKEN_TTL_SECONDS, ensureDevKeys, ROLES, type RoleName, signDevToken } from "@persona-mesh/service";
+import { ROLES, type RoleName } from "@persona-mesh/service/client";
 import type { Command } from "commander";
 import { duration, wordList } from "../arguments.ts";
-import { developer } from "../connect.ts";
+import { developer, requireTenant, unverifiedClaims } from "../connect.ts";
 import { CommandContext } from "../context.ts";
 import type { CliIo } from "../io.ts";
 
@@ -30,7 +30,7 @@ export function addTokenDev(token: Command, io: CliIo): void {
     .command("dev")
     .description("Print a token signed with the development key of the data folder")
     .requiredOption("--role <roles>", "one or more roles, separated by commas", wordList(ROLE_NAMES))
-    .option("--ttl <duration>", `how long it is valid (default: "${DEV_TOKEN_TTL_SECONDS / 3600}h")`, duration)
+    .option("--ttl <duration>", 'how long it is valid (default: "8h")', duration)
     .option("--subject <name>", "who it speaks for (default: the current user)")
     .addHelpText("after", HELP)
     .action((_options, self: Command) => tokenDev(new CommandContext(io, self)));
@@ -38,11 +38,16 @@ export function addTokenDev(token: Command, io: CliIo): void {
 
 async function tokenDev(context: CommandContext<TokenOptions>): Promise<void> {
   const { io, options } = context;
-  const { tenant, role: roles, subject = developer() } = options;
-  const ttlSeconds = options.ttl === undefined ? DEV_TOKEN_TTL_SECONDS : Math.max(1, Math.round(options.ttl / 1000));
+  const { role: roles, subject = developer() } = options;
+  const tenant = requireTenant(options.tenant);
+  const { ensureDevKeys, signDevToken } = await import("@persona-mesh/service");
   const keys = await ensureDevKeys(resolve(io.cwd, options.dataDir));
-  const expiresAt = new Date(Date.now() + ttlSeconds * 1000).toISOString();
-  const token = await signDevToken(keys, { subject, tenant, roles, ttlSeconds });
-  if (context.json) await context.printJson({ token, tenant, roles, subject, expiresAt });
-  else await context.print(`${token}\n`);
+  const ttl = options.ttl === undefined ? {} : { ttlSeconds: Math.max(1, Math.round(options.ttl / 1000)) };
+  const token = await signDevToken(keys, { subject, tenant, roles, ...ttl });
+  if (!context.json) {
+    await context.print(`${token}\n`);
+    return;
+  }
+  const expiresAt = new Date(Number(unverifiedClaims(token)["exp"]) * 1000).toISOString();
+  await context.printJson({ token, tenant, roles, subject, expiresAt });
 }
