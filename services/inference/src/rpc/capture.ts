@@ -4,6 +4,7 @@ import { type CaptureActivationsRequest, type CaptureActivationsResponseSchema, 
 import { type CallContext, ServiceError } from "@persona-mesh/service";
 import { CaptureJob } from "../jobs/capture-job.ts";
 import type { Worker } from "../worker.ts";
+import { steeringFields } from "./persona-proof.ts";
 import { wear } from "./persona-selection.ts";
 import { encodePrompt, requireReadable, requireRoom } from "./prompt.ts";
 import { runJobs } from "./run-jobs.ts";
@@ -44,7 +45,7 @@ export async function* captureActivations(
     // Streams move on between one text and the next.
     await setImmediate();
   }
-  context.annotate({ samples: samples.length, pooling });
+  context.annotate({ ...steeringFields(undefined, 0), samples: samples.length, pooling });
   const jobs = encoded.map(
     (sample, index) => () =>
       new CaptureJob({

@@ -48,7 +48,21 @@ export async function* generate(
     endTokens: new Set(request.ignoreEos ? [] : tokens.eos),
     tokenizer: worker.text.tokenizer,
   });
-  const cancel = () => worker.engine.cancel(job.id);
+  const annotate = () => {
+    const measures = job.measures();
+    context.annotate({
+      ...steeringFields(worn.persona, worn.gain),
+      promptTokens: prompt.length,
+      replyTokens: measures?.tokens ?? 0,
+      entropy: measures?.entropy ?? null,
+      repetition: measures?.repetition ?? null,
+    });
+  };
+  const cancel = () => {
+    // A call that is cut short is logged now: what it wore and wrote must be known by then.
+    annotate();
+    worker.engine.cancel(job.id);
+  };
   try {
     worker.engine.submit(job);
     context.signal.addEventListener("abort", cancel, { once: true });
@@ -60,14 +74,6 @@ export async function* generate(
   } finally {
     context.signal.removeEventListener("abort", cancel);
     cancel();
-    const measures = job.measures();
-    context.annotate({
-      ...steeringFields(worn.persona, worn.gain),
-      promptTokens: prompt.length,
-      replyTokens: measures?.tokens ?? 0,
-      entropy: measures?.entropy ?? null,
-      repetition: measures?.repetition ?? null,
-    });
   }
 }
 

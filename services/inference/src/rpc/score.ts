@@ -49,15 +49,16 @@ export async function score(
       });
     }),
   );
-  const scores: Score[] = [];
-  for await (const [index, result] of runJobs(worker.engine, jobs, context.signal)) scores[index] = result;
-  const unsteered = scores.slice(0, texts.length);
-  const steered = persona === undefined ? [] : scores.slice(texts.length);
   context.annotate({
     ...steeringFields(persona, gain),
     promptTokens: prompt.length,
     continuations: continuations.length,
   });
+  const scores: Score[] = [];
+  for await (const [index, result] of runJobs(worker.engine, jobs, context.signal)) scores[index] = result;
+  const unsteered = scores.slice(0, texts.length);
+  const steered = persona === undefined ? [] : scores.slice(texts.length);
+  context.annotate({ entropy: meanOf(persona === undefined ? unsteered : steered) });
 
   return {
     ...(persona === undefined ? {} : { persona: personaProof(persona, gain) }),
@@ -72,6 +73,12 @@ export async function score(
       ...(steered[0] === undefined ? {} : { steered: steered[0].masses[index] as number }),
     })),
   };
+}
+
+/** Mean entropy over all continuations, nats; null where nothing but masses was asked for. */
+function meanOf(scores: readonly Score[]): number | null {
+  const entropies = scores.flatMap((score) => [...score.entropies]);
+  return entropies.length === 0 ? null : entropies.reduce((sum, entropy) => sum + entropy, 0) / entropies.length;
 }
 
 function side(name: "steered" | "unsteered", result: Score | undefined) {
