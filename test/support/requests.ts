@@ -5,7 +5,7 @@ import { bitsOf } from "./tensor.ts";
 type Request = Exclude<GenerateInput, Message>;
 
 /** What tests say of a request; what they leave out is the same for all. */
-export interface AskOptions extends Partial<Omit<Request, "$typeName" | "prompt" | "sampling">> {
+export interface AskOptions extends Partial<Omit<Request, "$typeName" | "sampling">> {
   /** Resource name of a persona; "" for none. @default "" */
   readonly as?: string;
   /** Of that persona. @default 1 */
