@@ -33,6 +33,8 @@ export interface TokenizerFiles {
   readonly namedTokens: Readonly<Record<string, string>>;
   /** Further tokens that the config calls special. */
   readonly additionalTokens: readonly string[];
+  /** `add_bos_token` and `add_eos_token`, when the config has either: they then decide, not the post-processor. */
+  readonly surroundings: { readonly bos: boolean; readonly eos: boolean } | undefined;
 }
 
 /**
@@ -58,7 +60,26 @@ export function parseTokenizerFiles(tokenizerJson: string, configJson: string): 
     if (!tokens.success) throw invalid("tokenizer_config.json", `field "${field}" is not a list of tokens`);
     return tokens.data;
   });
-  return { tokenizer: tokenizer.data, config, namedTokens, additionalTokens: additional };
+  return {
+    tokenizer: tokenizer.data,
+    config,
+    namedTokens,
+    additionalTokens: additional,
+    surroundings: surroundings(config),
+  };
+}
+
+function surroundings(config: Record<string, unknown>): TokenizerFiles["surroundings"] {
+  const { add_bos_token: bos = null, add_eos_token: eos = null } = config;
+  for (const value of [bos, eos]) {
+    if (value !== null && typeof value !== "boolean") {
+      throw invalid(
+        "tokenizer_config.json",
+        `field "${value === bos ? "add_bos_token" : "add_eos_token"}" is not a boolean`,
+      );
+    }
+  }
+  return bos === null && eos === null ? undefined : { bos: bos === true, eos: eos === true };
 }
 
 /** @throws TokenizerError TOKENIZER_INVALID */

@@ -139,6 +139,26 @@ describe("a tokenizer", () => {
     expect(asObject.namedTokens).toEqual({ eos_token: "<|end|>" });
   });
 
+  it("surrounds a text as the config says, if it says, else as the post-processor does", () => {
+    // As transformers 5 decides: either field makes both count.
+    const surrounded = (fields: object) => {
+      const file = fixtureFile("byte-level-rule", "tokenizer.json");
+      const configJson = {
+        ...(JSON.parse(fixtureFile("byte-level-rule", "tokenizer_config.json")) as object),
+        ...fields,
+      };
+      const tokenizer = Tokenizer.parse(file, JSON.stringify(configJson));
+      return tokenizer.decode(tokenizer.encode("a", { addSpecial: true }), { skipSpecial: false });
+    };
+    expect(surrounded({})).toBe("<|bos|>a");
+    expect(surrounded({ add_bos_token: true })).toBe("<|bos|>a");
+    expect(surrounded({ add_bos_token: false })).toBe("a");
+    expect(surrounded({ add_eos_token: true })).toBe("a<|end|>");
+    expect(surrounded({ add_bos_token: true, add_eos_token: true })).toBe("<|bos|>a<|end|>");
+    expect(surrounded({ add_bos_token: true, bos_token: null })).toBe("a");
+    expect(() => surrounded({ add_bos_token: "yes" })).toThrow(invalid(/add_bos_token/));
+  });
+
   it("refuses a text that is too long for any context", () => {
     const { tokenizer } = fixture("byte-level");
     expect(() => tokenizer.encode("a".repeat(5_000_000))).toThrow(expect.objectContaining({ reason: "TEXT_TOO_LONG" }));

@@ -67,7 +67,7 @@ export class Tokenizer implements TokenReader {
     this.#bytes = spellVocabulary(this.#inner, spelling);
     this.vocabularySize = this.#bytes.length;
     this.#dropMarks();
-    [this.#before, this.#after] = this.#surroundings();
+    [this.#before, this.#after] = this.#surroundings(files);
   }
 
   /**
@@ -192,8 +192,15 @@ export class Tokenizer implements TokenReader {
       preTokenizer === null ? [clean(text)] : preTokenizer(clean(text), options);
   }
 
-  /** What the tokenizer puts before and after a text, read off an example. */
-  #surroundings(): [number[], number[]] {
+  /** What goes before and after a text: what the config says, else what the post-processor does to an example. */
+  #surroundings(files: TokenizerFiles): [number[], number[]] {
+    if (files.surroundings !== undefined) {
+      const named = (add: boolean, role: string) => {
+        const id = this.controlTokens.get(files.namedTokens[role] ?? "");
+        return add && id !== undefined ? [id] : [];
+      };
+      return [named(files.surroundings.bos, "bos_token"), named(files.surroundings.eos, "eos_token")];
+    }
     const probe = "a";
     const bare = this.#run(probe, false);
     const full = this.#run(probe, true);
