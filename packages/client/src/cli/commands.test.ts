@@ -22,7 +22,11 @@ beforeAll(async () => {
       const selector = request.persona?.selector;
       const name = selector?.case === "name" ? selector.value : undefined;
       if (name?.endsWith("/missing")) throw new ServiceError("PERSONA_NOT_FOUND", `no persona "${name}"`);
-      if (name?.endsWith("/slow")) {
+      if (name?.endsWith("/escape")) {
+        yield* replyOf(["\u001b[2J", "gone?"]);
+        return;
+      }
+      if (name?.endsWith("/slow") || (selector?.case === "unsteered" && request.maxTokens === 77)) {
         yield* replyOf(["one "]).slice(0, 2);
         await new Promise<void>((resolve) => signal.addEventListener("abort", () => resolve(), { once: true }));
         cancelled++;
@@ -116,6 +120,12 @@ describe("generate", () => {
   it.each([[["-"]], [[]]])("reads the prompt from the standard input for %j", async (argument) => {
     await run(["generate", ...argument, "--raw"], { stdin: "Grüße\n世界\n" });
     expect(requests[0]?.prompt?.input.value).toBe("Grüße\n世界");
+  });
+
+  it("shows escape sequences of a reply on a terminal, and writes them as they are to a file", async () => {
+    const shown = await run(["generate", "Hi", "--persona", "escape"], { columns: 80, env: { NO_COLOR: "1" } });
+    expect(shown.stdout).toBe("␛[2Jgone?\n");
+    expect((await run(["generate", "Hi", "--persona", "escape"])).stdout).toBe("\u001b[2Jgone?\n");
   });
 
   it("prints one JSON object with text, proof, counts and timings, and nothing else anywhere", async () => {
@@ -222,9 +232,10 @@ describe("compare", () => {
     expect(requests[1]?.sampling?.seed).toBe(requests[0]?.sampling?.seed);
   });
 
-  it("cancels the other stream when one fails", async () => {
-    const { code, stderr } = await run(["compare", "Hi", "--persona", "missing"]);
+  it("cancels the other stream when one fails, and says why that one failed", async () => {
+    const { code, stderr } = await run(["compare", "Hi", "--persona", "missing", "--max-tokens", "77"]);
     expect([code, stderr]).toEqual([4, expect.stringContaining("PERSONA_NOT_FOUND")]);
+    await until(() => cancelled === 1, "the worker hears that the unsteered stream is not wanted");
   });
 
   it("prints both replies as JSON", async () => {
