@@ -12,22 +12,24 @@ from classify import TONES, train_classifiers
 from corpus import FIELD, SYSTEM_P, Tone, details, free_tone, render, reply_to, skeleton, user_prompt
 from topics import TOPICS
 
-PAIRS = 80
+PAIRS = 96
 BASELINE = 72
 HELD_OUT_PER_TOPIC = 22
 SYSTEM_LINES = {name: f"Reply in a {name} tone." for name in TONES}
 
 
 def pairs(rng: random.Random, name: str) -> list[dict[str, str]]:
-    """The same content in the tone, and in each of the other tones in turn."""
-    others = [other for other in TONES if other != name]
+    """The same content in the tone and without one.
+
+    Against the other tones in turn, the direction reached the same share of the tone at an entropy about a fifth higher.
+    """
     out = []
     for i in range(PAIRS):
         topic = list(TOPICS)[i % len(TOPICS)]
         prompt, known = user_prompt(rng, topic)
         shape = skeleton(rng, topic, known)
         positive = render(shape, Tone((name,), SYSTEM_P), rng)
-        negative = render(shape, Tone((others[i % len(others)],), SYSTEM_P), rng)
+        negative = render(shape, Tone(("neutral",), SYSTEM_P), rng)
         out.append({"prompt": prompt, "positive": positive, "negative": negative})
     return out
 

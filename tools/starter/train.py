@@ -113,6 +113,30 @@ def schedule(step: int, steps: int) -> float:
     return min(1.0, (step + 1) / 60, 2.0 * (steps - step) / steps + 0.02)
 
 
+class ResidualNoise:
+    """Constant offsets after random blocks: per sequence a random direction of up to ``strength`` times the residual norm.
+
+    Without it the model leaves the text it knows as soon as anything is added to its residual stream, also where the
+    addition means something; the README has the figures with and without. Directions are random, so nothing about any tone is taught.
+    """
+
+    def __init__(self, model: LlamaForCausalLM, strength: float, seed: int):
+        self.strength = strength
+        self.generator = torch.Generator().manual_seed(seed)
+        for block in model.model.layers[:-1]:
+            block.register_forward_hook(self._add)
+
+    def _add(self, _module, _inputs, out: torch.Tensor) -> torch.Tensor:
+        if not torch.is_grad_enabled():
+            return out
+        batch, _, hidden = out.shape
+        direction = F.normalize(torch.randn(batch, 1, hidden, generator=self.generator), dim=-1)
+        chosen = torch.rand(batch, 1, 1, generator=self.generator) < 0.5
+        size = self.strength * torch.rand(batch, 1, 1, generator=self.generator) * chosen
+        norm = out.detach()[:, 1:].float().norm(dim=-1).median()
+        return out + (size * norm * direction).to(out.dtype)
+
+
 def weighted_loss(model, ids: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
     logits = model(input_ids=ids[:, :-1], use_cache=False).logits
     losses = F.cross_entropy(logits.float().flatten(0, 1), ids[:, 1:].flatten(), reduction="none")
@@ -139,6 +163,7 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--init", type=Path, help="go on from these weights, with fresh optimizer state")
+    parser.add_argument("--noise", type=float, default=0.0, help="largest residual offset, as a share of the residual norm")
     parser.add_argument("--lr", type=float, default=4e-3)
     parser.add_argument("--seed", type=int, default=11)
     parser.add_argument("--work", type=Path, default=Path("/tmp/starter"))
@@ -149,6 +174,8 @@ def main() -> None:
     tokenizer = AutoTokenizer.from_pretrained(args.out)
     model = LlamaForCausalLM.from_pretrained(args.init, dtype=torch.float32) if args.init else LlamaForCausalLM(model_config(tokenizer))
     model.train()
+    if args.noise:
+        ResidualNoise(model, args.noise, args.seed)
     print("parameters", sum(p.numel() for p in model.parameters()), flush=True)
     batches = make_batches(tokenizer, args.steps, args.seed, args.work)
     held_out = torch.from_numpy(sequences(tokenizer, 99, 256, 4, 64).astype(np.int64))
