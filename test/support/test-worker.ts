@@ -56,8 +56,8 @@ export async function openTestWorker(overrides: Partial<WorkerValues> = {}): Pro
       logLevel: "debug",
       dataDir,
       personasDir,
-      model: await starterPackage(join(folder, "model")),
       ...overrides,
+      model: overrides.model ?? (await starterPackage(join(folder, "model"))),
     },
     createLogger("test-worker", "debug", { write: (line) => lines.push(line) }),
   );
