@@ -4,6 +4,7 @@ import { type CaptureActivationsRequest, type CaptureActivationsResponseSchema, 
 import { type CallContext, ServiceError } from "@persona-mesh/service";
 import { CaptureJob } from "../jobs/capture-job.ts";
 import type { Worker } from "../worker.ts";
+import { newJobId } from "./job-id.ts";
 import { steeringFields } from "./persona-proof.ts";
 import { wear } from "./persona-selection.ts";
 import { encodePrompt, requireReadable, requireRoom } from "./prompt.ts";
@@ -47,9 +48,9 @@ export async function* captureActivations(
   }
   context.annotate({ ...steeringFields(undefined, 0), samples: samples.length, pooling });
   const jobs = encoded.map(
-    (sample, index) => () =>
+    (sample) => () =>
       new CaptureJob({
-        id: `${context.requestId}/${index}`,
+        id: newJobId(context.requestId),
         ...sample,
         pooling,
         layers,

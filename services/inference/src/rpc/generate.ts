@@ -6,6 +6,7 @@ import { type GenerateEvent, GenerateJob } from "../jobs/generate-job.ts";
 import { MAX_STOP_CHARACTERS, MAX_STOPS, MAX_TEMPERATURE, type SamplingParameters } from "../sampling/index.ts";
 import type { FinishReason as Finish } from "../scheduler/index.ts";
 import type { Worker } from "../worker.ts";
+import { newJobId } from "./job-id.ts";
 import { personaProof, steeringFields } from "./persona-proof.ts";
 import { selectPersona } from "./persona-selection.ts";
 import { encodePrompt } from "./prompt.ts";
@@ -36,7 +37,7 @@ export async function* generate(
   const worn = selectPersona(worker, context.caller, request.persona);
   const seed = request.sampling?.seed ?? randomBytes(8).readBigUInt64LE();
   const job = new GenerateJob({
-    id: context.requestId,
+    id: newJobId(context.requestId),
     prompt,
     worn,
     sampling,
@@ -64,6 +65,8 @@ export async function* generate(
     worker.engine.cancel(job.id);
   };
   try {
+    // A signal that has fired already would never tell the listener.
+    context.signal.throwIfAborted();
     worker.engine.submit(job);
     context.signal.addEventListener("abort", cancel, { once: true });
     for await (const event of job.events) {

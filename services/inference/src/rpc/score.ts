@@ -4,6 +4,7 @@ import type { Continuation, ScoreRequest, ScoreResponseSchema } from "@persona-m
 import { type CallContext, ServiceError } from "@persona-mesh/service";
 import { type Score, ScoreJob } from "../jobs/score-job.ts";
 import type { Worker } from "../worker.ts";
+import { newJobId } from "./job-id.ts";
 import { personaProof, steeringFields } from "./persona-proof.ts";
 import { selectPersona, wear } from "./persona-selection.ts";
 import { encodePrompt, requireReadable, requireRoom, requireTokenIds } from "./prompt.ts";
@@ -37,17 +38,17 @@ export async function score(
   // A call that only asks for masses reads the prompt alone.
   const texts = continuations.length === 0 ? [[]] : continuations;
   const sides = persona === undefined ? [undefined] : [undefined, persona];
-  const jobs = sides.flatMap((worn, side) =>
-    texts.map((continuation, index) => () => {
-      const id = `${context.requestId}/${side}/${index}`;
-      return new ScoreJob({
-        id,
-        prompt,
-        continuation,
-        tokenSets: index === 0 ? tokenSets : [],
-        worn: wear(worker, worn, gain),
-      });
-    }),
+  const jobs = sides.flatMap((worn) =>
+    texts.map(
+      (continuation, index) => () =>
+        new ScoreJob({
+          id: newJobId(context.requestId),
+          prompt,
+          continuation,
+          tokenSets: index === 0 ? tokenSets : [],
+          worn: wear(worker, worn, gain),
+        }),
+    ),
   );
   context.annotate({
     ...steeringFields(persona, gain),
