@@ -17,6 +17,9 @@ const RESCAN_INTERVAL = 1000;
 /** Writers replace several files in a row: wait until they are done. Milliseconds. */
 const SETTLE = 10;
 
+/** A folder that never comes to rest is read all the same. Milliseconds. */
+const LONGEST_SETTLE = 200;
+
 /** What one tenant has, from one reading of its folder. */
 export interface TenantPersonas {
   readonly personas: ReadonlyMap<string, LoadedPersona>;
@@ -47,7 +50,10 @@ export class PersonaStore implements AsyncDisposable {
   /** Sizes and times of a tenant's files at the last reading. */
   readonly #seen = new Map<string, string>();
   #watcher: FSWatcher | undefined;
+  /** Of the next look. */
   #timer: NodeJS.Timeout | undefined;
+  /** Since when changes wait for that look. */
+  #changedAt: number | undefined;
   #scanning: Promise<void> = Promise.resolve();
   #closed = false;
   #isReadable = true;
@@ -95,7 +101,7 @@ export class PersonaStore implements AsyncDisposable {
 
   #watch(): void {
     try {
-      this.#watcher = watch(this.#root, { recursive: true }, () => this.#schedule(SETTLE));
+      this.#watcher = watch(this.#root, { recursive: true }, () => this.#changed());
       this.#watcher.on("error", () => this.#watcher?.close());
     } catch {
       // No folder yet, or no more watches to be had: the timer finds changes too, only later.
@@ -103,11 +109,22 @@ export class PersonaStore implements AsyncDisposable {
     this.#schedule(RESCAN_INTERVAL);
   }
 
+  #changed(): void {
+    this.#changedAt ??= performance.now();
+    const left = this.#changedAt + LONGEST_SETTLE - performance.now();
+    this.#schedule(Math.max(0, Math.min(SETTLE, left)));
+  }
+
   #schedule(delay: number): void {
     if (this.#closed) return;
     clearTimeout(this.#timer);
     this.#timer = setTimeout(() => {
-      void this.rescan().finally(() => this.#schedule(RESCAN_INTERVAL));
+      this.#timer = undefined;
+      this.#changedAt = undefined;
+      void this.rescan().finally(() => {
+        // A change in the meantime has made an appointment of its own, sooner than this one.
+        if (this.#timer === undefined) this.#schedule(RESCAN_INTERVAL);
+      });
     }, delay);
     this.#timer.unref();
   }
