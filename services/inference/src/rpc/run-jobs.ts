@@ -1,3 +1,5 @@
+import { setTimeout } from "node:timers/promises";
+import { ServiceError } from "@persona-mesh/service";
 import type { Engine } from "../engine/engine.ts";
 import type { ReadingJob } from "../engine/engine-job.ts";
 import type { Outcome } from "../jobs/outcome.ts";
@@ -5,9 +7,16 @@ import type { Outcome } from "../jobs/outcome.ts";
 /** Jobs of one call that are in the engine at once: enough to keep slots busy, few enough to leave room in the queue. */
 const CONCURRENCY = 4;
 
+/** How soon a call that is under way asks again for room in a full queue. Milliseconds. */
+const RETRY_INTERVAL = 20;
+
 /**
  * Run the jobs of one call, a few at a time, and give results as they come, each with its index.
  * The first failure ends the call, and whatever way it ends, nothing of it stays in the engine.
+ *
+ * A full queue refuses a call at its first job only: later ones wait for room, so that work is not thrown away half done.
+ *
+ * @throws ServiceError QUEUE_FULL, DRAINING; what a job failed with
  */
 export async function* runJobs<Result>(
   engine: Engine,
@@ -26,8 +35,12 @@ export async function* runJobs<Result>(
       for (; next < jobs.length && running.size < CONCURRENCY; next++) {
         const index = next;
         const job = (jobs[index] as (typeof jobs)[number])();
-        engine.submit(job);
+        if (!submitted(engine, job, index === 0)) break;
         running.set(index, { id: job.id, result: job.outcome.promise.then((result) => [index, result]) });
+      }
+      if (running.size === 0) {
+        await setTimeout(RETRY_INTERVAL, undefined, { signal });
+        continue;
       }
       const [index, result] = await Promise.race([...running.values()].map((job) => job.result));
       running.delete(index);
@@ -38,5 +51,16 @@ export async function* runJobs<Result>(
     cancelAll();
     // Their rejections have no reader any more.
     for (const { result } of running.values()) result.catch(() => {});
+  }
+}
+
+/** @returns whether the queue took the job; a full one throws for the first job of a call */
+function submitted(engine: Engine, job: ReadingJob, isFirst: boolean): boolean {
+  try {
+    engine.submit(job);
+    return true;
+  } catch (error) {
+    if (!isFirst && error instanceof ServiceError && error.reason === "QUEUE_FULL") return false;
+    throw error;
   }
 }
