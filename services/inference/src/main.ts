@@ -6,5 +6,7 @@ await runService({
   name: "inference",
   description: "serves one model over gRPC, every row of the batch in a persona of its own",
   options: WORKER_OPTIONS,
+  // What the command line reads: a shell may have both.
+  foreignEnvironment: ["PERSONA_ADDRESS", "PERSONA_TOKEN", "PERSONA_TENANT"],
   start: startWorker,
 });

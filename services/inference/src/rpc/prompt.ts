@@ -69,7 +69,7 @@ function idsOf(worker: Worker, prompt: Prompt | undefined): number[] {
     case "text":
       requireReadable(worker, input.value);
       // A start token alone is no prompt.
-      return input.value === "" ? [] : tokenizer.encode(input.value, { addSpecial: true });
+      return input.value === "" ? [] : started(worker, tokenizer.encode(input.value, { addSpecial: true }));
     case "chat": {
       if (input.value.messages.length === 0) return [];
       if (chatTemplate === undefined) {
@@ -85,6 +85,12 @@ function idsOf(worker: Worker, prompt: Prompt | undefined): number[] {
     case undefined:
       return [];
   }
+}
+
+/** With the model's start token in front: some tokenizers leave it to the chat template. */
+function started({ model }: Worker, ids: number[]): number[] {
+  const { bos } = model.manifest.tokens;
+  return bos === null || ids[0] === bos ? ids : [bos, ...ids];
 }
 
 function roleOf(role: string, index: number): ChatRole {
