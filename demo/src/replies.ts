@@ -6,6 +6,9 @@ const IN_FLIGHT = 24;
 /** A desk reply has about 30 tokens; a persona that never ends its reply is cut here, and judged as it is. */
 const MAX_TOKENS = 96;
 
+/** As a desk would sample; the same in every condition. The choice of layers and alpha was swept at it. */
+const TEMPERATURE = 0.8;
+
 export type Persona = NonNullable<GenerateInput["persona"]>;
 
 /** One chat turn of a support desk. */
@@ -15,7 +18,7 @@ export function request(prompt: string, options: { persona: Persona; seed: numbe
   return {
     prompt: { input: { case: "chat", value: { messages } } },
     persona: options.persona,
-    sampling: { temperature: 1, seed: BigInt(options.seed) },
+    sampling: { temperature: TEMPERATURE, seed: BigInt(options.seed) },
     maxTokens: MAX_TOKENS,
   };
 }
