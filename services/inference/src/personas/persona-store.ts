@@ -1,15 +1,10 @@
-import { type Dirent, type FSWatcher, watch } from "node:fs";
-import { readdir, readFile, stat } from "node:fs/promises";
+import type { Dirent } from "node:fs";
+import { readdir } from "node:fs/promises";
 import { join } from "node:path";
-import { capOf, decodeVector, MAX_VECTOR_FILE_BYTES, toHundredths, versionDigest } from "@persona-mesh/steering";
-import { z } from "zod";
-import { type LoadedPersona, loadPersona, partsOf, personaName, type ServedModel } from "./loaded-persona.ts";
-import { personaFile, RESOURCE_ID } from "./persona-file.ts";
-
-const FILE = "personas.json";
-
-/** A persona file of a thousand personas is a few hundred kilobytes. */
-const MAX_FILE_BYTES = 4 * 1024 * 1024;
+import { FolderWatch } from "./folder-watch.ts";
+import type { LoadedPersona, ServedModel } from "./loaded-persona.ts";
+import { RESOURCE_ID } from "./persona-file.ts";
+import { TenantFolder, type TenantPersonas } from "./tenant-folder.ts";
 
 /** File systems do not promise events: look again this often. Milliseconds. */
 const RESCAN_INTERVAL = 1000;
@@ -20,15 +15,10 @@ const SETTLE = 10;
 /** A folder that never comes to rest is read all the same. Milliseconds. */
 const LONGEST_SETTLE = 200;
 
-/** What one tenant has, from one reading of its folder. */
-export interface TenantPersonas {
-  readonly personas: ReadonlyMap<string, LoadedPersona>;
-  readonly active: LoadedPersona | undefined;
-  readonly capHundredths: number;
-}
+const NO_PERSONAS: TenantPersonas = { personas: new Map(), active: undefined, capHundredths: 0 };
 
 export interface PersonaStoreEvents {
-  /** A tenant's personas are in force. */
+  /** A tenant's personas are in force; none are when its folder is gone. */
   readonly onLoaded: (tenant: string, personas: TenantPersonas) => void;
   /** A tenant's folder could not be read; what was in force before stays in force. */
   readonly onRefused: (tenant: string, error: unknown) => void;
@@ -47,9 +37,9 @@ export class PersonaStore implements AsyncDisposable {
   readonly #model: ServedModel;
   readonly #events: PersonaStoreEvents;
   readonly #tenants = new Map<string, TenantPersonas>();
-  /** Sizes and times of a tenant's files at the last reading. */
-  readonly #seen = new Map<string, string>();
-  #watcher: FSWatcher | undefined;
+  /** By tenant. */
+  readonly #folders = new Map<string, TenantFolder>();
+  readonly #watch = new FolderWatch(() => this.#changed());
   /** Of the next look. */
   #timer: NodeJS.Timeout | undefined;
   /** Since when changes wait for that look. */
@@ -62,7 +52,7 @@ export class PersonaStore implements AsyncDisposable {
   static async open(root: string, model: ServedModel, events: PersonaStoreEvents): Promise<PersonaStore> {
     const store = new PersonaStore(root, model, events);
     await store.rescan();
-    store.#watch();
+    store.#schedule(RESCAN_INTERVAL);
     return store;
   }
 
@@ -94,19 +84,9 @@ export class PersonaStore implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#closed = true;
-    this.#watcher?.close();
+    this.#watch[Symbol.dispose]();
     clearTimeout(this.#timer);
     await this.#scanning;
-  }
-
-  #watch(): void {
-    try {
-      this.#watcher = watch(this.#root, { recursive: true }, () => this.#changed());
-      this.#watcher.on("error", () => this.#watcher?.close());
-    } catch {
-      // No folder yet, or no more watches to be had: the timer finds changes too, only later.
-    }
-    this.#schedule(RESCAN_INTERVAL);
   }
 
   #changed(): void {
@@ -133,13 +113,10 @@ export class PersonaStore implements AsyncDisposable {
     const entries = await this.#entries();
     if (entries === undefined) return;
     const tenants = entries.filter((entry) => entry.isDirectory() && RESOURCE_ID.test(entry.name));
-    for (const { name: tenant } of tenants) await this.#readTenant(tenant);
+    await this.#watch.follow([this.#root, ...tenants.map(({ name }) => join(this.#root, name))]);
+    for (const { name } of tenants) await this.#readTenant(name);
     const present = new Set(tenants.map(({ name }) => name));
-    for (const tenant of this.#seen.keys()) {
-      if (present.has(tenant)) continue;
-      this.#seen.delete(tenant);
-      this.#tenants.delete(tenant);
-    }
+    for (const tenant of this.#folders.keys()) if (!present.has(tenant)) this.#forget(tenant);
   }
 
   /** @returns undefined where the root is there and cannot be read: nobody's personas are gone then */
@@ -158,14 +135,12 @@ export class PersonaStore implements AsyncDisposable {
   }
 
   async #readTenant(tenant: string): Promise<void> {
-    const folder = join(this.#root, tenant);
+    const folder = this.#folders.get(tenant) ?? new TenantFolder(join(this.#root, tenant), tenant);
+    this.#folders.set(tenant, folder);
     try {
-      // A new folder is there before its files are.
-      if (!this.#tenants.has(tenant) && !(await exists(join(folder, FILE)))) return;
-      const fingerprint = await fingerprintOf(folder);
-      if (this.#seen.get(tenant) === fingerprint) return;
-      this.#seen.set(tenant, fingerprint);
-      const personas = await readPersonas(folder, tenant, this.#model);
+      if (!this.#tenants.has(tenant) && !(await folder.hasPersonas())) return;
+      const personas = await folder.readChanges(this.#model);
+      if (personas === undefined) return;
       // One assignment: a call sees the old set or the new one, never half of each.
       this.#tenants.set(tenant, personas);
       this.#events.onLoaded(tenant, personas);
@@ -173,49 +148,9 @@ export class PersonaStore implements AsyncDisposable {
       this.#events.onRefused(tenant, error);
     }
   }
-}
 
-function exists(path: string): Promise<boolean> {
-  return stat(path).then(
-    () => true,
-    () => false,
-  );
-}
-
-/** Sizes and times of the folder's files: what tells one state of it from another without reading it. */
-async function fingerprintOf(folder: string): Promise<string> {
-  const names = (await readdir(folder)).sort();
-  const stats = await Promise.all(names.map((name) => stat(join(folder, name), { bigint: true })));
-  return names.map((name, i) => `${name}:${stats[i]?.size}:${stats[i]?.mtimeNs}:${stats[i]?.ino}`).join("\n");
-}
-
-async function readPersonas(folder: string, tenant: string, model: ServedModel): Promise<TenantPersonas> {
-  const parsed = personaFile.safeParse(JSON.parse((await readBounded(join(folder, FILE), MAX_FILE_BYTES)).toString()));
-  if (!parsed.success) throw new Error(`${tenant}/${FILE}: ${z.prettifyError(parsed.error)}`);
-  const file = parsed.data;
-  const capHundredths = capOf(file.context, file.alphaCap === undefined ? undefined : toHundredths(file.alphaCap));
-  const names = new Set(file.personas.flatMap(({ terms }) => terms.map(({ vector }) => vector)));
-  const vectors = new Map<string, { version: ReturnType<typeof decodeVector>; digest: string }>();
-  for (const name of names) {
-    const bytes = await readBounded(join(folder, name), MAX_VECTOR_FILE_BYTES);
-    vectors.set(name, { version: decodeVector(bytes), digest: versionDigest(bytes) });
+  #forget(tenant: string): void {
+    this.#folders.delete(tenant);
+    if (this.#tenants.delete(tenant)) this.#events.onLoaded(tenant, NO_PERSONAS);
   }
-  const personas = new Map<string, LoadedPersona>();
-  for (const definition of file.personas) {
-    const context = { tenant, capHundredths, modelChecksum: model.modelChecksum };
-    const parts = partsOf(definition, context, (vector) => {
-      const read = vectors.get(vector);
-      if (read === undefined) throw new Error(`${tenant}/${vector} was not read`);
-      return read;
-    });
-    personas.set(parts.name, loadPersona(parts, model));
-  }
-  const active = file.active === null ? undefined : personas.get(personaName(tenant, file.active));
-  return { personas, active, capHundredths };
-}
-
-async function readBounded(path: string, limit: number): Promise<Buffer> {
-  const { size } = await stat(path);
-  if (size > limit) throw new Error(`${path} has ${size} bytes, the limit is ${limit}`);
-  return readFile(path);
 }
