@@ -14,6 +14,12 @@ import { runJobs } from "./run-jobs.ts";
 const MAX_CONTINUATIONS = 64;
 const MAX_TOKEN_SETS = 64;
 
+/** Ids of all token sets together: summing them up holds up every stream, by a few milliseconds at most. */
+const MAX_TOKEN_SET_IDS = 65_536;
+
+/** Tokens of all continuations together: the answer has up to 21 bytes for each, and must fit one message. */
+const MAX_SCORED_TOKENS = 131_072;
+
 /** Score: every continuation without the persona and with it, in one call. */
 export async function score(
   worker: Worker,
@@ -23,10 +29,16 @@ export async function score(
   requireCounts(request);
   const prompt = encodePrompt(worker, request.prompt, 0);
   const continuations: number[][] = [];
+  let scored = 0;
   for (const [index, continuation] of request.continuations.entries()) {
     const ids = continuationIds(worker, continuation, index);
     requireRoom(worker, prompt.length + ids.length - 1, 0);
     continuations.push(ids);
+    scored += ids.length;
+    if (scored > MAX_SCORED_TOKENS) {
+      const description = `have over ${MAX_SCORED_TOKENS} tokens in all; score them in several calls`;
+      throw ServiceError.invalid([{ field: "continuations", description }]);
+    }
     // Streams move on between one text and the next.
     await setImmediate();
   }
@@ -88,12 +100,16 @@ function side(name: "steered" | "unsteered", result: Score | undefined) {
 }
 
 function requireCounts({ continuations, tokenSets }: ScoreRequest): void {
+  const setIds = tokenSets.reduce((sum, { ids }) => sum + ids.length, 0);
   const violations = [
     ...(continuations.length > MAX_CONTINUATIONS
       ? [{ field: "continuations", description: `${continuations.length}, at most ${MAX_CONTINUATIONS}` }]
       : []),
     ...(tokenSets.length > MAX_TOKEN_SETS
       ? [{ field: "token_sets", description: `${tokenSets.length}, at most ${MAX_TOKEN_SETS}` }]
+      : []),
+    ...(setIds > MAX_TOKEN_SET_IDS
+      ? [{ field: "token_sets", description: `${setIds} ids in all, at most ${MAX_TOKEN_SET_IDS}` }]
       : []),
     ...(continuations.length + tokenSets.length === 0
       ? [{ field: "continuations", description: "ask for at least one continuation or token set" }]
