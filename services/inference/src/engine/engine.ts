@@ -1,6 +1,7 @@
 import { setImmediate } from "node:timers/promises";
 import type { BodyBatch, ModelRuntime } from "@persona-mesh/model/runtime";
 import { ServiceError } from "@persona-mesh/service";
+import { effectiveAlpha } from "@persona-mesh/steering";
 import {
   type Admission,
   type DecodeStep,
@@ -224,7 +225,7 @@ function overflow(job: EngineJob): RowOutcome {
     return { kind: "fail", error: new ServiceError("STEP_FAILED", "the model gave NaN or infinity for this request") };
   }
   const layers = [...persona.rows.keys()].join(",");
-  const alpha = String((persona.largestAlphaHundredths / 100) * gain);
+  const alpha = String(effectiveAlpha([persona.largestAlphaHundredths], gain) / 100);
   return {
     kind: "fail",
     error: new ServiceError(

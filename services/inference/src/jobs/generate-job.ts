@@ -1,5 +1,5 @@
 import type { Tokenizer } from "@persona-mesh/model";
-import { StreamingDecoder } from "@persona-mesh/model";
+import { StreamingDecoder, TokenizerError } from "@persona-mesh/model";
 import { measureReply, type ReplyMeasures } from "@persona-mesh/steering";
 import type { GeneratingJob, TokenState } from "../engine/engine-job.ts";
 import type { Heads, TopState } from "../engine/heads.ts";
@@ -84,6 +84,8 @@ export class GenerateJob implements GeneratingJob {
   readonly #entropies: number[] = [];
   readonly #logProbs: number[] = [];
   readonly #queuedAt = performance.now();
+  /** Measuring is quadratic in the reply, and the end of a call asks more than once. */
+  #measured: ReplyMeasures | undefined;
   #startedAt: number | undefined;
   #firstTokenAt: number | undefined;
   /** Why the persona could not be taken on; ends the request at the next token. */
@@ -108,8 +110,11 @@ export class GenerateJob implements GeneratingJob {
 
   /** Means over the tokens so far, for logs; undefined before the first. */
   measures(): ReplyMeasures | undefined {
-    if (this.#ids.length === 0) return undefined;
-    return measureReply({ tokenIds: this.#ids, entropies: this.#entropies, logProbs: this.#logProbs });
+    const tokens = this.#ids.length;
+    if (tokens > 0 && this.#measured?.tokens !== tokens) {
+      this.#measured = measureReply({ tokenIds: this.#ids, entropies: this.#entropies, logProbs: this.#logProbs });
+    }
+    return this.#measured;
   }
 
   beforeStep(): void {
@@ -161,11 +166,21 @@ export class GenerateJob implements GeneratingJob {
       this.events.push({ kind: "token", text: "", token });
       return { kind: "finish", reason: "end" };
     }
-    const scanned = this.#stops.push(this.#decoder.push(token.id));
+    const scanned = this.#stops.push(this.#textOf(token.id));
     this.events.push({ kind: "token", text: scanned.text, token });
     if (scanned.kind === "stopped") return { kind: "finish", reason: "stop" };
     if (this.#ids.length >= this.#input.maxTokens) return { kind: "finish", reason: "maxTokens" };
     return this.#ids.length >= this.#input.room ? { kind: "finish", reason: "context" } : { kind: "continue" };
+  }
+
+  /** Models may have more embeddings than their tokenizer has tokens: such an id is a token without text. */
+  #textOf(id: number): string {
+    try {
+      return this.#decoder.push(id);
+    } catch (error) {
+      if (error instanceof TokenizerError && error.reason === "TOKEN_OUT_OF_RANGE") return "";
+      throw error;
+    }
   }
 
   /** Text that waited for the end of a character or of a stop string. */
