@@ -21,7 +21,7 @@ let globex: InferenceClient;
 let initech: InferenceClient;
 
 beforeAll(async () => {
-  mesh = await openTestWorker({ slots: 8, chunkTokens: 32 });
+  mesh = await openTestWorker({ slots: 8, chunkTokens: 32, threads: 2 });
   served = await askServedModel(await mesh.client({ roles: ["service"] }));
   const { layers } = served.model;
   await writeTenant(mesh.personasDir, "acme", served, [{ name: "loud", seed: 1, layers: [2, 3], alpha: 0.5 }]);

@@ -52,6 +52,8 @@ export async function openTestWorker(overrides: Partial<WorkerValues> = {}): Pro
       grpcPort: 0,
       managementPort: 0,
       slots: 8,
+      // Threads that share an operator wait for each other: on a busy machine, longer than they work.
+      threads: 1,
       drainSeconds: 5,
       logLevel: "debug",
       dataDir,
