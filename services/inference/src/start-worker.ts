@@ -41,8 +41,7 @@ export async function startWorker(values: WorkerValues, log: Logger): Promise<Ru
     log.info({ address: server.address, managementPort: server.managementPort }, "serving");
     const resources = started.move();
     const end = async () => {
-      // Waiting jobs go at once; those that run get the server's drain time.
-      worker.engine.drain();
+      // The server lets no new call in and gives those that are under way its drain time, jobs still to submit included.
       await server.close();
       await resources.disposeAsync();
     };

@@ -81,11 +81,6 @@ export class Engine {
     return this.#scheduler.figures();
   }
 
-  /** Send the waiting jobs away and take no more; what runs goes on. */
-  drain(): void {
-    this.#deliver(this.#scheduler.drain());
-  }
-
   /** End everything and wait for the step in flight. The runtime can be disposed afterwards. */
   async stop(): Promise<void> {
     this.#stopped = true;
@@ -205,7 +200,12 @@ export class Engine {
   #deliver(ended: readonly Ended<EngineJob>[]): void {
     for (const { job, ending } of ended) {
       job.worn.release();
-      job.ended(ending);
+      try {
+        job.ended(ending);
+      } catch (error) {
+        // One request's trouble: the batch goes on.
+        this.#options.onStepFailed(error);
+      }
     }
   }
 

@@ -37,10 +37,7 @@ function sourceOf(
     case "name": {
       const persona = personas.find(caller.tenant, selected.value);
       if (persona === undefined) {
-        throw new ServiceError(
-          "PERSONA_NOT_FOUND",
-          `the caller's tenant has no persona "${selected.value.slice(0, 200)}"`,
-        );
+        throw new ServiceError("PERSONA_NOT_FOUND", "the caller's tenant has no such persona");
       }
       return fixed(persona);
     }
