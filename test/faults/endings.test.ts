@@ -48,13 +48,13 @@ async function openStream(
   return { reply };
 }
 
-test("SIGTERM with streams open: they run to their end, everybody else is sent away, the process ends with 0", async () => {
+test("SIGTERM with streams open: they and who waits run to their end, new calls are sent away, the process ends with 0", async () => {
   const dataDir = await temporaryFolder();
   const worker = await startWorkerProcess({ model, "data-dir": dataDir, slots: "2", "drain-seconds": "120" });
   const client = await clientOf(worker.address, dataDir);
   const long = ask("hello", { maxTokens: 600 });
   const running = await Promise.all([openStream(client, long), openStream(client, long)]);
-  const waiting = failureOf(client.generateText(long));
+  const waiting = client.generateText(ask("hello", { maxTokens: 5 }));
   await client.getModel();
   worker.child.kill("SIGTERM");
   await until(() => worker.log().some(({ msg }) => msg === "draining"), "draining");
@@ -62,7 +62,6 @@ test("SIGTERM with streams open: they run to their end, everybody else is sent a
   const sentAway = { code: status.UNAVAILABLE, reason: "DRAINING", retryDelayMs: expect.any(Number) };
   expect(await failureOf(client.getModel())).toMatchObject(sentAway);
   expect(await failureOf(client.generateText(long))).toMatchObject(sentAway);
-  expect(await waiting).toMatchObject(sentAway);
   const ready = await fetch(`http://127.0.0.1:${worker.managementPort}/readyz`);
   expect([ready.status, await ready.text()]).toEqual([503, "draining\n"]);
   expect((await fetch(`http://127.0.0.1:${worker.managementPort}/healthz`)).status).toBe(200);
@@ -70,6 +69,7 @@ test("SIGTERM with streams open: they run to their end, everybody else is sent a
   const [one, other] = await Promise.all(running.map(({ reply }) => reply));
   expect(one?.finished).toMatchObject({ reason: FinishReason.MAX_TOKENS, completionTokens: 600 });
   expect(fingerprint(other as Reply)).toEqual(fingerprint(one as Reply));
+  expect((await waiting).finished.completionTokens).toBe(5);
   expect(await worker.ended).toBe(0);
   expect(worker.log().at(-1)).toMatchObject({ msg: "closed" });
 });
@@ -80,13 +80,19 @@ test("SIGTERM with streams that outlast the drain time: they end with DRAINING, 
   const client = await clientOf(worker.address, dataDir);
   const endless = ask("hello", { maxTokens: 1_000_000 });
   const running = await Promise.all([openStream(client, endless), openStream(client, endless)]);
+  const waiting = failureOf(client.generateText(endless));
+  await client.getModel();
   worker.child.kill("SIGTERM");
   const failures = await Promise.all(running.map(({ reply }) => failureOf(reply)));
-  expect(failures).toMatchObject(running.map(() => ({ code: status.UNAVAILABLE, reason: "DRAINING" })));
+  expect([...failures, await waiting]).toMatchObject(
+    [1, 2, 3].map(() => ({ code: status.UNAVAILABLE, reason: "DRAINING", retryDelayMs: expect.any(Number) })),
+  );
   expect(await worker.ended).toBe(0);
-  // Also cut short, both are logged with what they wore and wrote.
+  // Also cut short, they are logged with what they wore and wrote.
   const calls = worker.log().filter(({ reason }) => reason === "DRAINING");
-  expect(calls).toMatchObject(running.map(() => ({ alpha: 0, layers: [], entropy: expect.any(Number) })));
+  expect(calls).toHaveLength(3);
+  const logged = { alpha: 0, layers: [], entropy: expect.any(Number) };
+  expect(calls.filter(({ replyTokens }) => replyTokens !== 0)).toMatchObject(running.map(() => logged));
   expect(worker.log().filter(({ level }) => level === "error" || level === "fatal")).toEqual([]);
 });
 

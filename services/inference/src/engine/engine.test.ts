@@ -1,0 +1,311 @@
+import { ModelRuntime } from "@persona-mesh/model/runtime";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { type ReferenceModel, referenceModel } from "../../../../packages/model/src/testing/reference-model.ts";
+import type { LoadedPersona } from "../personas/loaded-persona.ts";
+import type { Ending, RowOutcome } from "../scheduler/index.ts";
+import { SteeringTable } from "../table/index.ts";
+import { personaOf, rowAlong } from "../testing/personas.ts";
+import { Engine, type EngineOptions } from "./engine.ts";
+import type { GeneratingJob, ReadingJob } from "./engine-job.ts";
+import { WornPersona } from "./worn-persona.ts";
+
+// The engine over the real runtime and a tiny model: what is watched is the order of things, and the numbers of each row.
+
+let reference: ReferenceModel;
+let resources: AsyncDisposableStack;
+
+beforeEach(async () => {
+  resources = new AsyncDisposableStack();
+  reference = resources.use(await referenceModel("plain-tied"));
+});
+
+afterEach(() => resources.disposeAsync());
+
+/** What happened, in order: `job token`, `job ended how`. */
+type Diary = string[];
+
+interface Stage {
+  readonly engine: Engine;
+  readonly table: SteeringTable;
+  readonly diary: Diary;
+  readonly failures: unknown[];
+  worn(persona?: LoadedPersona): WornPersona;
+}
+
+async function open(slots: number, options: Partial<EngineOptions> = {}, tableRows = 8): Promise<Stage> {
+  const { spec } = reference.model;
+  const table = new SteeringTable({ rows: tableRows, hidden: spec.hidden, layers: spec.layers });
+  const runtime = resources.use(await ModelRuntime.open(reference.model, { slots, table: table.values, threads: 1 }));
+  const failures: unknown[] = [];
+  const onStepFailed = (error: unknown) => failures.push(error);
+  const engine = new Engine(runtime, { chunkTokens: 4, queueCapacity: 8, onStepFailed, ...options });
+  resources.defer(() => engine.stop());
+  const worn = (persona?: LoadedPersona) => new WornPersona(table, { current: () => persona, follow: false, gain: 1 });
+  return { engine, table, diary: [], failures, worn };
+}
+
+interface Script {
+  /** @default 3 */
+  readonly tokens?: number;
+  readonly prompt?: readonly number[];
+  readonly persona?: LoadedPersona;
+  /** Called for every token; what it returns replaces the usual outcome. */
+  readonly onToken?: (count: number) => RowOutcome | undefined;
+  readonly onStep?: () => void;
+  readonly onEnded?: () => void;
+}
+
+/** Greedy, for a number of tokens; writes down what happens to it. */
+class Greedy implements GeneratingJob {
+  readonly kind = "generate";
+  readonly prompt: Int32Array;
+  readonly tokens: number;
+  readonly sampling = { temperature: 0 };
+  readonly id: string;
+  readonly worn: WornPersona;
+  readonly ids: number[] = [];
+  readonly over: Promise<Ending>;
+  #end: (ending: Ending) => void;
+  readonly #script: Script;
+  readonly #diary: Diary;
+
+  constructor(id: string, stage: Stage, script: Script = {}) {
+    this.id = id;
+    this.worn = stage.worn(script.persona);
+    this.prompt = Int32Array.from(script.prompt ?? [1, 2, 3, 4, 5, 6]);
+    this.tokens = this.prompt.length;
+    this.#script = script;
+    this.#diary = stage.diary;
+    const { promise, resolve } = Promise.withResolvers<Ending>();
+    this.over = promise;
+    this.#end = resolve;
+  }
+
+  get nextToken(): number {
+    return this.ids.at(-1) as number;
+  }
+
+  beforeStep(): void {
+    this.#script.onStep?.();
+  }
+
+  async sample(_: unknown, top: Parameters<GeneratingJob["sample"]>[1]): Promise<RowOutcome> {
+    this.ids.push(top.row.ids[0] as number);
+    this.#diary.push(`${this.id} ${this.ids.length}`);
+    const told = this.#script.onToken?.(this.ids.length);
+    if (told !== undefined) return told;
+    return this.ids.length < (this.#script.tokens ?? 3)
+      ? { kind: "continue" }
+      : { kind: "finish", reason: "maxTokens" };
+  }
+
+  ended(ending: Ending): void {
+    this.#diary.push(`${this.id} ${ending.kind}`);
+    this.#end(ending);
+    this.#script.onEnded?.();
+  }
+}
+
+/** Submit jobs, and wait until all of them are over. */
+async function run({ engine }: Stage, ...jobs: readonly Greedy[]): Promise<Ending[]> {
+  for (const job of jobs) engine.submit(job);
+  return Promise.all(jobs.map(({ over }) => over));
+}
+
+test("jobs beside each other get the tokens that they get alone", async () => {
+  const stage = await open(3);
+  const prompts = [[1, 2, 3, 4, 5, 6], [7], [9, 8, 7, 6, 5, 4, 3, 2, 1]];
+  const alone: number[][] = [];
+  for (const prompt of prompts) {
+    const job = new Greedy("alone", stage, { prompt, tokens: 10 });
+    await run(stage, job);
+    alone.push(job.ids);
+  }
+  const together = prompts.map((prompt, index) => new Greedy(`${index}`, stage, { prompt, tokens: 10 }));
+  await run(stage, ...together);
+  expect(together.map(({ ids }) => ids)).toEqual(alone);
+});
+
+test("a job that is cancelled in a step is not in the next one: its slot serves whoever waits", async () => {
+  const stage = await open(1);
+  const leaves = new Greedy("leaves", stage, {
+    tokens: 20,
+    onToken: (count) => {
+      if (count === 3) stage.engine.cancel("leaves");
+      return undefined;
+    },
+  });
+  // A prompt of one chunk: its first step is its first token.
+  const waits = new Greedy("waits", stage, { prompt: [1, 2], tokens: 1 });
+  expect(await run(stage, leaves, waits)).toEqual([{ kind: "cancelled" }, { kind: "finished", reason: "maxTokens" }]);
+  expect(stage.diary).toEqual(["leaves 1", "leaves 2", "leaves 3", "leaves cancelled", "waits 1", "waits finished"]);
+});
+
+test("a job that waits and is cancelled ends at once and never runs", async () => {
+  const stage = await open(1);
+  const running = new Greedy("running", stage, { tokens: 4 });
+  const waiting = new Greedy("waiting", stage);
+  stage.engine.submit(running);
+  stage.engine.submit(waiting);
+  stage.engine.cancel("waiting");
+  expect(stage.diary).toEqual(["waiting cancelled"]);
+  await running.over;
+  expect(stage.diary.filter((line) => line.startsWith("waiting"))).toEqual(["waiting cancelled"]);
+});
+
+describe("failures", () => {
+  const boom = new Error("boom");
+
+  test("of one job's sampling are its own", async () => {
+    const stage = await open(2);
+    const fails = new Greedy("fails", stage, {
+      tokens: 9,
+      onToken: (count) => {
+        if (count === 2) throw boom;
+        return undefined;
+      },
+    });
+    const goesOn = new Greedy("goes on", stage, { tokens: 6 });
+    expect(await run(stage, fails, goesOn)).toEqual([
+      { kind: "failed", error: boom },
+      { kind: "finished", reason: "maxTokens" },
+    ]);
+    const alone = new Greedy("alone", stage, { tokens: 6 });
+    await run(stage, alone);
+    expect(goesOn.ids).toEqual(alone.ids);
+    expect(stage.failures).toEqual([]);
+  });
+
+  test("of a whole step end the jobs in it with STEP_FAILED, and the next ones run", async () => {
+    const stage = await open(2);
+    let steps = 0;
+    const breaks = new Greedy("breaks", stage, {
+      tokens: 9,
+      onStep: () => {
+        if (++steps === 4) throw boom;
+      },
+    });
+    const beside = new Greedy("beside", stage, { tokens: 30 });
+    const failed = { kind: "failed", error: expect.objectContaining({ reason: "STEP_FAILED", cause: boom }) };
+    expect(await run(stage, breaks, beside)).toEqual([failed, failed]);
+    expect(stage.failures).toEqual([boom]);
+    expect(await run(stage, new Greedy("next", stage))).toEqual([{ kind: "finished", reason: "maxTokens" }]);
+  });
+
+  test("of a job in hearing of its end are told, and stop nobody", async () => {
+    const stage = await open(2);
+    const deaf = new Greedy("deaf", stage, {
+      tokens: 2,
+      onEnded: () => {
+        throw boom;
+      },
+    });
+    const goesOn = new Greedy("goes on", stage, { tokens: 6 });
+    await run(stage, deaf, goesOn);
+    expect(stage.failures).toEqual([boom]);
+    expect(goesOn.ids).toHaveLength(6);
+  });
+
+  test("of numbers: a row that overflows ends with alpha and layers, its neighbour and its slot's next job are as ever", async () => {
+    const stage = await open(2);
+    const { hidden } = reference.model.spec;
+    const huge = personaOf("huge", new Map([0, 1].map((layer) => [layer, rowAlong(hidden, 3e38)])));
+    const [overflows, beside] = [
+      new Greedy("overflows", stage, { persona: huge }),
+      new Greedy("beside", stage, { tokens: 8 }),
+    ];
+    const [ending] = await run(stage, overflows, beside);
+    const metadata = { alpha: "0.5", layers: "0,1" };
+    expect(ending).toEqual({
+      kind: "failed",
+      error: expect.objectContaining({ reason: "STEERING_OVERFLOW", metadata }),
+    });
+    expect(stage.table.figures().rowsHeld).toBe(0);
+    const after = [new Greedy("after 1", stage, { tokens: 8 }), new Greedy("after 2", stage, { tokens: 8 })];
+    await run(stage, ...after);
+    for (const { ids } of after) expect(ids).toEqual(beside.ids);
+  });
+});
+
+describe("admission", () => {
+  const one = (length: number) =>
+    personaOf(`of ${length}`, new Map([[0, rowAlong(reference.model.spec.hidden, length)]]));
+
+  test("waits for rows of the table that running jobs hold", async () => {
+    // Row 0 belongs to nobody: one is left.
+    const stage = await open(2, {}, 2);
+    const first = new Greedy("first", stage, { persona: one(1), tokens: 3 });
+    const second = new Greedy("second", stage, { persona: one(2), tokens: 1 });
+    await run(stage, first, second);
+    expect(stage.diary).toEqual(["first 1", "first 2", "first 3", "first finished", "second 1", "second finished"]);
+    expect(stage.table.figures()).toMatchObject({ rowsHeld: 0, evictions: 1 });
+  });
+
+  test("shares them between jobs of one persona", async () => {
+    const stage = await open(2, {}, 2);
+    const jobs = ["a", "b"].map((id) => new Greedy(id, stage, { persona: one(1), tokens: 5 }));
+    await run(stage, ...jobs);
+    expect(stage.table.figures()).toMatchObject({ hits: 1, misses: 1, rowsHeld: 0 });
+  });
+
+  test("refuses what is more than may wait", async () => {
+    const stage = await open(1, { queueCapacity: 1 });
+    const running = new Greedy("running", stage, { tokens: 10 });
+    stage.engine.submit(running);
+    expect(() => stage.engine.submit(new Greedy("over", stage))).toThrow(
+      expect.objectContaining({ reason: "QUEUE_FULL" }),
+    );
+    await running.over;
+    await run(stage, new Greedy("later", stage));
+  });
+});
+
+test("stop ends everybody once and waits for the step in flight", async () => {
+  const stage = await open(1);
+  const { promise: begun, resolve } = Promise.withResolvers<void>();
+  const running = new Greedy("running", stage, {
+    tokens: 30,
+    onToken: () => {
+      resolve();
+      return undefined;
+    },
+  });
+  const waiting = new Greedy("waiting", stage);
+  stage.engine.submit(running);
+  stage.engine.submit(waiting);
+  await begun;
+  await stage.engine.stop();
+  expect(await Promise.all([running.over, waiting.over])).toEqual([{ kind: "drained" }, { kind: "drained" }]);
+  expect(stage.diary.filter((line) => line.endsWith("drained"))).toHaveLength(2);
+  const written = stage.diary.length;
+  await new Promise((resolve) => setImmediate(resolve));
+  expect(stage.diary).toHaveLength(written);
+  expect(stage.engine.figures()).toMatchObject({ running: 0, waiting: 0 });
+  expect(() => stage.engine.submit(new Greedy("late", stage))).toThrow(expect.objectContaining({ reason: "DRAINING" }));
+});
+
+test("a reading job gets every chunk in order, with the positions that it asked for", async () => {
+  const stage = await open(1);
+  const { hidden } = reference.model.spec;
+  const chunks: string[] = [];
+  const { promise: over, resolve } = Promise.withResolvers<Ending>();
+  const job: ReadingJob = {
+    kind: "prefill",
+    id: "reads",
+    prompt: Int32Array.from([1, 2, 3, 4, 5, 6, 7, 8, 9, 10]),
+    tokens: 10,
+    // The phase changes here: chunks end at it, and at multiples of four.
+    promptTokens: 6,
+    worn: stage.worn(),
+    residuals: false,
+    select: ({ start, end }) => (start === 4 ? [0, 1] : end === 10 ? [] : [end - start - 1]),
+    read: async ({ step, batch }) => {
+      chunks.push(`${step.start}-${step.end}: ${batch.hidden.length / hidden}${step.isLast ? " last" : ""}`);
+      return { kind: "continue" };
+    },
+    ended: resolve,
+  };
+  stage.engine.submit(job);
+  expect(await over).toEqual({ kind: "finished", reason: "prefilled" });
+  expect(chunks).toEqual(["0-4: 1", "4-6: 2", "6-8: 1", "8-10: 1 last"]);
+});
