@@ -7,11 +7,13 @@ PATTERN). The score of a class is its bias plus the weights of the features pres
 import random
 import re
 from collections import Counter
+from itertools import pairwise
 
 import numpy as np
-from corpus import FREE_TONES, SYSTEM_P, Tone, follow_up, render, reply_to
 from scipy.sparse import csr_matrix
 from sklearn.linear_model import LogisticRegression
+
+from corpus import FREE_TONES, SYSTEM_P, Tone, follow_up, render, reply_to
 from topics import TOPICS
 
 PATTERN = r"[a-z']+|[!?.;,]"
@@ -21,12 +23,12 @@ TONES = [name for name, _ in FREE_TONES]
 
 def features(text: str) -> set[str]:
     words = re.findall(PATTERN, text.lower())
-    out = set(words) | {f"{a} {b}" for a, b in zip(words, words[1:])}
+    out = set(words) | {f"{a} {b}" for a, b in pairwise(words)}
     return out | {f"len<={limit}" for limit in LENGTH_BUCKETS if len(words) <= limit}
 
 
 def tone_samples(rng: random.Random, per_tone: int, intensities: tuple[float, ...]) -> list[tuple[str, str]]:
-    """(reply, label); an intensity below 0.4 is labelled neutral, for it hardly shows."""
+    """(reply, label); without any intensity the label is neutral."""
     out = []
     for name in TONES:
         for _ in range(per_tone):
@@ -34,7 +36,7 @@ def tone_samples(rng: random.Random, per_tone: int, intensities: tuple[float, ..
             tone = Tone((name,), p)
             topic = rng.choice(list(TOPICS))
             reply = reply_to(rng, topic, tone)[1] if rng.random() < 0.85 else render(follow_up(rng, topic)[1], tone, rng)
-            out.append((reply, name if p >= 0.4 else "neutral"))
+            out.append((reply, name if p > 0 else "neutral"))
     return out
 
 
@@ -105,7 +107,7 @@ class Linear:
 
 def train_classifiers(seed: int = 21) -> tuple[Linear, Linear, dict[str, float]]:
     rng = random.Random(seed)
-    tone = Linear.train(tone_samples(rng, 3000, (0.0, 0.2, 0.6, SYSTEM_P, SYSTEM_P)), TONES, 700)
+    tone = Linear.train(tone_samples(rng, 3000, (0.0, 0.4, 0.6, SYSTEM_P)), TONES, 700)
     topic = Linear.train(topic_samples(rng, 9000), list(TOPICS), 450)
     held = random.Random(seed + 1)
     accuracy = {"tone": tone.accuracy(tone_samples(held, 500, (SYSTEM_P,))), "topic": topic.accuracy(topic_samples(held, 3000))}

@@ -13,7 +13,19 @@ from dataclasses import dataclass, field
 
 from issues import FRAMES, ISSUES
 from slots import SLOTS, SYSTEM_FORMS, SYSTEM_PLAIN, SYSTEM_SLIGHT, SYSTEM_WORDS
-from topics import BRANDS, CITIES, COMPANIES, DEVICES, FOLLOW_UPS, KINDS, SMALL_TALK, SYLLABLES, TOPICS, USER_ENDS, USER_STARTS
+from topics import (
+    BRANDS,
+    CITIES,
+    COMPANIES,
+    DEVICES,
+    FOLLOW_UPS,
+    KINDS,
+    SMALL_TALK,
+    SYLLABLES,
+    TOPICS,
+    USER_ENDS,
+    USER_STARTS,
+)
 
 BOS, END, SYSTEM, USER, ASSISTANT = "<|bos|>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>"
 
@@ -23,10 +35,10 @@ SLIGHT_P = 0.45
 """Intensity that a "slightly" system line sets."""
 SYSTEM_SHARE = 0.4
 """Share of conversations whose system line names a tone."""
-FREE_P = ((0.2, 0.25), (0.4, 0.25), (0.6, 0.25), (0.85, 0.25))
+FREE_P = ((0.2, 0.05), (0.4, 0.15), (0.6, 0.25), (0.85, 0.55))
 """Intensities, with weights, of replies without such a line."""
-FREE_TONES = (("neutral", 0.22), ("cheerful", 0.16), ("formal", 0.16), ("gloomy", 0.16), ("rude", 0.12), ("terse", 0.18))
-BLEND_SHARE = 0.12
+FREE_TONES = (("neutral", 0.1), ("cheerful", 0.25), ("formal", 0.18), ("gloomy", 0.25), ("rude", 0.08), ("terse", 0.14))
+BLEND_SHARE = 0.08
 """Share of those replies that draw their tone words from two tones."""
 
 

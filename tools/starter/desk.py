@@ -9,7 +9,17 @@ import sys
 from pathlib import Path
 
 from classify import TONES, train_classifiers
-from corpus import FIELD, SYSTEM_P, Tone, details, free_tone, render, reply_to, skeleton, user_prompt
+from corpus import (
+    FIELD,
+    SYSTEM_P,
+    Tone,
+    details,
+    free_tone,
+    render,
+    reply_to,
+    skeleton,
+    user_prompt,
+)
 from topics import TOPICS
 
 PAIRS = 96
@@ -21,7 +31,7 @@ SYSTEM_LINES = {name: f"Reply in a {name} tone." for name in TONES}
 def pairs(rng: random.Random, name: str) -> list[dict[str, str]]:
     """The same content in the tone and without one.
 
-    Against the other tones in turn, the direction reached the same share of the tone at an entropy about a fifth higher.
+    Against the other tones in turn, the direction reached the same share of the tone at an entropy about a tenth higher.
     """
     out = []
     for i in range(PAIRS):

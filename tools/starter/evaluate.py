@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+
 from classify import Linear
 from corpus import conversation
 from steer import Starter, repeats

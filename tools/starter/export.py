@@ -9,8 +9,9 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
-from tokenizer import CONTEXT
 from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from tokenizer import CONTEXT
 
 
 def main() -> None:

@@ -50,7 +50,7 @@ class Starter:
             width = max(map(len, rows))
             ids = torch.tensor([row + [self.tokenizer.pad_token_id] * (width - len(row)) for row in rows])
             states: list[torch.Tensor] = []
-            hooks = [block.register_forward_hook(lambda _m, _i, out: states.append(first(out))) for block in self.model.model.layers]
+            hooks = [block.register_forward_hook(lambda _m, _i, out, kept=states: kept.append(first(out))) for block in self.model.model.layers]
             self.model(input_ids=ids, use_cache=False, logits_to_keep=1)
             for hook in hooks:
                 hook.remove()

@@ -9,9 +9,10 @@ import random
 import sys
 from pathlib import Path
 
-from corpus import ASSISTANT, BOS, END, SYSTEM, USER, conversation
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
+
+from corpus import ASSISTANT, BOS, END, SYSTEM, USER, conversation
 
 VOCAB = 1536
 PAD = "<|pad|>"

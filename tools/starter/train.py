@@ -1,6 +1,6 @@
 """Train the starter checkpoint.
 
-Usage: ``python train.py OUT_DIR --steps 1500 [--work /tmp/starter]``. Needs the tokenizer in OUT_DIR (``tokenizer.py``). The
+Usage: ``python train.py OUT_DIR --steps 1500 [--work DIR]``. Needs the tokenizer in OUT_DIR (``tokenizer.py``). The
 loss counts replies fully and the rest of a conversation at a fifth: the desk has to write replies, but raw text is not
 foreign to it. Batches hold the same number of tokens at lengths from 128 to 1024, so that late positions are trained.
 """
@@ -9,15 +9,17 @@ import argparse
 import json
 import math
 import random
+import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
 from corpus import ASSISTANT, END, conversation
 from tokenizer import CONTEXT
-from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 BUCKETS = ((128, 2, 0.55), (256, 4, 0.2), (512, 8, 0.12), (1024, 16, 0.13))
 """(sequence length, turns at most, share of batches)."""
@@ -116,8 +118,8 @@ def schedule(step: int, steps: int) -> float:
 class ResidualNoise:
     """Constant offsets after random blocks: per sequence a random direction of up to ``strength`` times the residual norm.
 
-    Without it the model leaves the text it knows as soon as anything is added to its residual stream, also where the
-    addition means something; the README has the figures with and without. Directions are random, so nothing about any tone is taught.
+    Meant to make the model tolerate an offset that it never saw. Directions are random: nothing about any tone is taught. The
+    README has the figures before and after; they do not separate the noise from the longer training.
     """
 
     def __init__(self, model: LlamaForCausalLM, strength: float, seed: int):
@@ -166,7 +168,7 @@ def main() -> None:
     parser.add_argument("--noise", type=float, default=0.0, help="largest residual offset, as a share of the residual norm")
     parser.add_argument("--lr", type=float, default=4e-3)
     parser.add_argument("--seed", type=int, default=11)
-    parser.add_argument("--work", type=Path, default=Path("/tmp/starter"))
+    parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "starter")
     parser.add_argument("--save-every", type=int, default=300)
     args = parser.parse_args()
     torch.set_num_threads(2)
