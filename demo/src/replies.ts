@@ -7,7 +7,7 @@ const IN_FLIGHT = 24;
 const MAX_TOKENS = 96;
 
 /** As a desk would sample; the same in every condition. The choice of layers and alpha was swept at it. */
-const TEMPERATURE = 0.8;
+const TEMPERATURE = 0.6;
 
 export type Persona = NonNullable<GenerateInput["persona"]>;
 

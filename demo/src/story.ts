@@ -51,7 +51,7 @@ export interface StoryOptions {
 /** Who wears what. */
 const CAST = [
   { tenant: "acme", tone: "cheerful" },
-  { tenant: "globex", tone: "formal" },
+  { tenant: "globex", tone: "gloomy" },
 ] as const;
 
 /** Norm-matched random directions per persona. */
