@@ -118,8 +118,8 @@ def schedule(step: int, steps: int) -> float:
 class ResidualNoise:
     """Constant offsets after random blocks: per sequence a random direction of up to ``strength`` times the residual norm.
 
-    Meant to make the model tolerate an offset that it never saw. Directions are random: nothing about any tone is taught. The
-    README has the figures before and after; they do not separate the noise from the longer training.
+    Meant to make the model tolerate an offset that it never saw. Directions are random: nothing about any tone is taught.
+    What it adds has not been separated from what the longer training adds.
     """
 
     def __init__(self, model: LlamaForCausalLM, strength: float, seed: int):
