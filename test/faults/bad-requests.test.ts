@@ -337,6 +337,7 @@ describe("inline vectors", () => {
         metadata: { alpha: "0.8", layers: "0,1" },
       });
     }
+    expect(await failureOf(service.score(scoreOf(request)))).toMatchObject({ reason: "STEERING_OVERFLOW" });
     expect(fingerprint(await neighbour).logProbs.slice(0, 8)).toEqual(reference.logProbs);
     const after = await Promise.all([0, 1].map(() => client.generateText(ask("hello", { maxTokens: 8 }))));
     for (const reply of after) expect(fingerprint(reply)).toEqual(reference);

@@ -1,10 +1,12 @@
-import { CompositionPolicy, Mode } from "@persona-mesh/protocol";
+import { CompositionPolicy, Mode, Pooling } from "@persona-mesh/protocol";
+import { dot } from "@persona-mesh/steering";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { collect } from "../support/failure.ts";
 import { personaName, type TestPersona } from "../support/personas.ts";
 import { unitDirection } from "../support/random.ts";
 import { ask, fingerprint } from "../support/requests.ts";
 import { openStage, type Stage } from "../support/stage.ts";
-import { bitsOf, vectorTensor } from "../support/tensor.ts";
+import { bitsOf, floatsOf, vectorTensor } from "../support/tensor.ts";
 
 // One vector in every way in which a persona can wear it.
 const VECTOR = { seed: 1, layers: [2, 3], alpha: 0.5 } as const;
@@ -59,6 +61,35 @@ describe("projections", () => {
     const [silent, all] = [await reply("all", 0), await reply("all")];
     expect(all.projections[0]?.[0]).toBe(silent.projections[0]?.[0]);
     expect(all.projections[0]?.[1]).not.toBe(silent.projections[0]?.[1]);
+  });
+
+  test("are the residual along the direction, in reference norms", async () => {
+    const { model, referenceNorms } = stage.served;
+    const layers = [1, 4];
+    const directions = layers.map((layer) => unitDirection(50 + layer, model.hiddenSize));
+    const value = {
+      terms: [
+        {
+          alphaHundredths: 30,
+          modelChecksum: model.modelChecksum,
+          directions: layers.map((layer, index) => ({
+            layer,
+            direction: vectorTensor(directions[index] as Float32Array),
+            referenceNorm: referenceNorms[layer] as number,
+          })),
+        },
+      ],
+    };
+    const request = ask("hello", { persona: { selector: { case: "inline", value }, gain: 0 }, maxTokens: 1 });
+    const { tokens } = await stage.service.generateText(request);
+    const samples = [{ prompt: request.prompt as object }];
+    const [captured] = await collect(stage.service.captureActivations({ samples, pooling: Pooling.LAST_PROMPT_TOKEN }));
+    const residuals = floatsOf(captured?.pooled);
+    for (const [index, layer] of layers.entries()) {
+      const residual = residuals.subarray(layer * model.hiddenSize, (layer + 1) * model.hiddenSize);
+      const along = dot(residual, directions[index] as Float32Array) / (referenceNorms[layer] as number);
+      expect(tokens[0]?.projections[index]).toBeCloseTo(along, 5);
+    }
   });
 
   test("at gain 0 every mode and position writes the unsteered reply, to the bit, and measures", async () => {

@@ -151,7 +151,7 @@ export const REASONS = {
   },
   QUEUE_FULL: {
     code: status.RESOURCE_EXHAUSTED,
-    meaning: "The tenant already has as many requests waiting as the worker accepts.",
+    meaning: "As many requests wait already as the worker accepts.",
     remedy: "Retry after the delay.",
     retry: "after-delay",
   },
