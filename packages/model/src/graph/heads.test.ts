@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
-import { ModelRuntime } from "../runtime/index.ts";
+import { type HeadBatch, ModelRuntime } from "../runtime/index.ts";
 import { REFERENCE_MODELS, referenceModel } from "../testing/reference-model.ts";
-import { HEAD } from "./heads.ts";
+import { HEAD, logSumExp } from "./heads.ts";
 
 /** float32 kernels against float64 sums over a vocabulary of about 60: a few units in the seventh digit. */
 const TOLERANCE = 1e-4;
@@ -18,6 +18,11 @@ function exactly(logits: readonly number[], temperature = 1) {
   const entropy = -logProbs.reduce((sum, x) => sum + Math.exp(x) * x, 0);
   return { logSumExp, logProbs, entropy };
 }
+
+const read = (head: HeadBatch, name: string, row: number) => head.floats(name)[row] as number;
+
+const normalizerOf = (head: HeadBatch, row: number) =>
+  logSumExp(read(head, HEAD.maxLogit, row), read(head, HEAD.maxProbability, row));
 
 describe.each(REFERENCE_MODELS)("heads of %s", (name) => {
   async function setUp() {
@@ -49,11 +54,15 @@ describe.each(REFERENCE_MODELS)("heads of %s", (name) => {
       const order = own.map((logit, id) => ({ logit, id })).sort((a, b) => b.logit - a.logit || a.id - b.id);
       const ids = [...head.longs(HEAD.topIds).subarray(row * candidates, (row + 1) * candidates)].map(Number);
       expect(ids).toEqual(order.slice(0, candidates).map(({ id }) => id));
-      const { logSumExp, entropy } = exactly(own);
-      expect(Math.abs((head.floats(HEAD.logSumExp)[row] as number) - logSumExp)).toBeLessThan(TOLERANCE);
-      expect(Math.abs((head.floats(HEAD.entropy)[row] as number) - entropy)).toBeLessThan(TOLERANCE);
-      const tempered = exactly(own, TEMPERATURES[row]).logSumExp;
-      expect(Math.abs((head.floats(HEAD.temperedLogSumExp)[row] as number) - tempered)).toBeLessThan(TOLERANCE);
+      const wanted = exactly(own);
+      const sum = normalizerOf(head, row);
+      expect(Math.abs(sum - wanted.logSumExp)).toBeLessThan(TOLERANCE);
+      expect(Math.abs(sum - read(head, HEAD.expectedLogit, row) - wanted.entropy)).toBeLessThan(TOLERANCE);
+      const tempered = logSumExp(
+        read(head, HEAD.maxLogit, row) / (TEMPERATURES[row] as number),
+        read(head, HEAD.temperedMaxProbability, row),
+      );
+      expect(Math.abs(tempered - exactly(own, TEMPERATURES[row]).logSumExp)).toBeLessThan(TOLERANCE);
     }
     // Else a head that ignores the temperature would pass.
     expect(
@@ -73,8 +82,9 @@ describe.each(REFERENCE_MODELS)("heads of %s", (name) => {
     for (const [row, own] of logits.entries()) {
       const { logProbs, entropy } = exactly(own);
       const wanted = logProbs[ids[row] as number] as number;
-      expect(Math.abs((head.floats(HEAD.logProb)[row] as number) - wanted)).toBeLessThan(TOLERANCE);
-      expect(Math.abs((head.floats(HEAD.entropy)[row] as number) - entropy)).toBeLessThan(TOLERANCE);
+      const sum = normalizerOf(head, row);
+      expect(Math.abs(read(head, HEAD.pickedLogit, row) - sum - wanted)).toBeLessThan(TOLERANCE);
+      expect(Math.abs(sum - read(head, HEAD.expectedLogit, row) - entropy)).toBeLessThan(TOLERANCE);
     }
   });
 
@@ -94,7 +104,9 @@ describe.each(REFERENCE_MODELS)("heads of %s", (name) => {
       const p = exactly(logits[row] as number[]).logProbs;
       const q = exactly(logits[other] as number[]).logProbs;
       const wanted = p.reduce((sum, x, id) => sum + Math.exp(x) * (x - (q[id] as number)), 0);
-      expect(Math.abs((head.floats(HEAD.divergence)[row] as number) - wanted)).toBeLessThan(TOLERANCE);
+      const others = logSumExp(read(head, HEAD.otherMaxLogit, row), read(head, HEAD.otherMaxProbability, row));
+      const divergence = read(head, HEAD.expectedDifference, row) - normalizerOf(head, row) + others;
+      expect(Math.abs(divergence - wanted)).toBeLessThan(TOLERANCE);
       if (row !== other) expect(wanted).toBeGreaterThan(0.1);
     }
   });

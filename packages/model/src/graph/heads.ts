@@ -22,17 +22,33 @@ export const HEAD = {
   topLogits: "top_logits",
   /** int64[selected, candidates] */
   topIds: "top_ids",
-  /** float32[selected, 1]: log Σ exp(logits). */
-  logSumExp: "log_sum_exp",
-  /** float32[selected, 1]: log Σ exp(logits / temperature). */
-  temperedLogSumExp: "tempered_log_sum_exp",
-  /** float32[selected, 1]: Shannon entropy of softmax(logits), nats. */
-  entropy: "entropy",
-  /** float32[selected, 1]: log softmax(logits)[id], nats. */
-  logProb: "log_prob",
-  /** float32[selected, 1]: KL(softmax(hidden's logits) ‖ softmax(other's logits)), nats. */
-  divergence: "divergence",
+  /** float32[selected, 1] */
+  maxLogit: "max_logit",
+  /** float32[selected, 1]: max softmax(logits). */
+  maxProbability: "max_probability",
+  /** float32[selected, 1]: max softmax(logits / temperature). */
+  temperedMaxProbability: "tempered_max_probability",
+  /** float32[selected, 1]: Σ softmax(logits) · logits. */
+  expectedLogit: "expected_logit",
+  /** float32[selected, 1]: the logit of the given id. */
+  pickedLogit: "picked_logit",
+  /** As `maxLogit` and `maxProbability`, of the other hidden state. */
+  otherMaxLogit: "other_max_logit",
+  otherMaxProbability: "other_max_probability",
+  /** float32[selected, 1]: Σ softmax(hidden's logits) · (hidden's logits − other's logits). */
+  expectedDifference: "expected_difference",
 } as const;
+
+/**
+ * log Σ exp(logits), nats.
+ *
+ * = max − log max softmax: two passes of vectorised kernels, where ReduceLogSumExp is a scalar loop. The logarithm is not
+ * in the graph: the runtime's Log computes groups of values otherwise than single ones, so that a row's result would
+ * depend on the rows beside it.
+ */
+export function logSumExp(maxLogit: number, maxProbability: number): number {
+  return maxLogit - Math.log(maxProbability);
+}
 
 /** The most likely tokens with what exact sampling needs of the rest: the head of the common decode step. */
 export function buildTopHead(spec: DecoderSpec, weight: WeightLookup): Uint8Array {
@@ -47,11 +63,10 @@ export function buildTopHead(spec: DecoderSpec, weight: WeightLookup): Uint8Arra
   graph.expose(topLogits as Value, "float32", ["selected", candidates]);
   graph.expose(topIds as Value, "int64", ["selected", candidates]);
 
-  const { logSumExp, probabilities } = normaliser(graph, logits);
-  expose(graph, HEAD.logSumExp, logSumExp);
-  expose(graph, HEAD.entropy, entropy(graph, logits, logSumExp, probabilities));
+  const probabilities = softmax(graph, logits);
+  exposeEntropy(graph, logits, probabilities);
   const tempered = graph.op("Mul", [logits, inverseTemperature]);
-  expose(graph, HEAD.temperedLogSumExp, normaliser(graph, tempered).logSumExp);
+  expose(graph, HEAD.temperedMaxProbability, max(graph, softmax(graph, tempered)));
   return graph.build();
 }
 
@@ -68,10 +83,8 @@ export function buildScoreHead(spec: DecoderSpec, weight: WeightLookup): Uint8Ar
   const graph = new GraphBuilder("head-score");
   const logits = readLogits(graph, spec, weight, HEAD.hidden);
   const ids = graph.input(HEAD.ids, "int32", ["selected", 1]);
-  const { logSumExp, probabilities } = normaliser(graph, logits);
-  const picked = graph.op("GatherElements", [logits, ids], { attributes: { axis: 1 } });
-  expose(graph, HEAD.logProb, graph.op("Sub", [picked, logSumExp]));
-  expose(graph, HEAD.entropy, entropy(graph, logits, logSumExp, probabilities));
+  expose(graph, HEAD.pickedLogit, graph.op("GatherElements", [logits, ids], { attributes: { axis: 1 } }));
+  exposeEntropy(graph, logits, softmax(graph, logits));
   return graph.build();
 }
 
@@ -80,10 +93,13 @@ export function buildDivergenceHead(spec: DecoderSpec, weight: WeightLookup): Ui
   const graph = new GraphBuilder("head-divergence");
   const logits = readLogits(graph, spec, weight, HEAD.hidden);
   const others = readLogits(graph, spec, weight, HEAD.otherHidden);
-  const own = normaliser(graph, logits);
-  const other = normaliser(graph, others);
-  const ratio = graph.op("Sub", [graph.op("Sub", [logits, own.logSumExp]), graph.op("Sub", [others, other.logSumExp])]);
-  expose(graph, HEAD.divergence, sumOverVocabulary(graph, graph.op("Mul", [own.probabilities, ratio])));
+  const probabilities = softmax(graph, logits);
+  expose(graph, HEAD.maxLogit, max(graph, logits));
+  expose(graph, HEAD.maxProbability, max(graph, probabilities));
+  expose(graph, HEAD.otherMaxLogit, max(graph, others));
+  expose(graph, HEAD.otherMaxProbability, max(graph, softmax(graph, others)));
+  const difference = graph.op("Sub", [logits, others]);
+  expose(graph, HEAD.expectedDifference, sum(graph, graph.op("Mul", [probabilities, difference])));
   return graph.build();
 }
 
@@ -101,27 +117,29 @@ function readLogits(
   return logits as Value;
 }
 
-/**
- * log Σ exp and softmax of the logits.
- *
- * log Σ exp = max − log max softmax: two passes of vectorised kernels, where ReduceLogSumExp is a scalar loop.
- */
-function normaliser(graph: GraphBuilder, logits: Value): { logSumExp: Value; probabilities: Value } {
-  const probabilities = graph.op("Softmax", [logits], { attributes: { axis: -1 } });
-  const axis = graph.constant("axis", "int64", [1], BigInt64Array.of(-1n));
-  const max = (x: Value) => graph.op("ReduceMax", [x, axis], { attributes: { keepdims: 1 } });
-  return { logSumExp: graph.op("Sub", [max(logits), graph.op("Log", [max(probabilities)])]), probabilities };
-}
-
-/** H = log Σ exp(logits) − Σ p · logits. */
-function entropy(graph: GraphBuilder, logits: Value, logSumExp: Value, probabilities: Value): Value {
+/** What log Σ exp and the entropy are made of: H = log Σ exp(logits) − Σ p · logits. */
+function exposeEntropy(graph: GraphBuilder, logits: Value, probabilities: Value): void {
+  expose(graph, HEAD.maxLogit, max(graph, logits));
+  expose(graph, HEAD.maxProbability, max(graph, probabilities));
   // A logit of −∞ has probability 0 and would make 0 · −∞; the model's own logits are finite.
-  return graph.op("Sub", [logSumExp, sumOverVocabulary(graph, graph.op("Mul", [probabilities, logits]))]);
+  expose(graph, HEAD.expectedLogit, sum(graph, graph.op("Mul", [probabilities, logits])));
 }
 
-function sumOverVocabulary(graph: GraphBuilder, x: Value): Value {
+function softmax(graph: GraphBuilder, x: Value): Value {
+  return graph.op("Softmax", [x], { attributes: { axis: -1 } });
+}
+
+function max(graph: GraphBuilder, x: Value): Value {
+  return overVocabulary(graph, "ReduceMax", x);
+}
+
+function sum(graph: GraphBuilder, x: Value): Value {
+  return overVocabulary(graph, "ReduceSum", x);
+}
+
+function overVocabulary(graph: GraphBuilder, operator: "ReduceMax" | "ReduceSum", x: Value): Value {
   const axis = graph.constant("axis", "int64", [1], BigInt64Array.of(-1n));
-  return graph.op("ReduceSum", [x, axis], { attributes: { keepdims: 1 } });
+  return graph.op(operator, [x, axis], { attributes: { keepdims: 1 } });
 }
 
 function expose(graph: GraphBuilder, name: string, value: Value): void {

@@ -1,5 +1,5 @@
-import { HEAD } from "@persona-mesh/model/graph";
-import type { ModelRuntime } from "@persona-mesh/model/runtime";
+import { HEAD, logSumExp } from "@persona-mesh/model/graph";
+import type { HeadBatch, ModelRuntime } from "@persona-mesh/model/runtime";
 import type { TopRow } from "../sampling/index.ts";
 
 /** The top head's answer for one row. */
@@ -41,10 +41,13 @@ export class Heads {
           logits: logits.slice(from, to),
           ids: Int32Array.from(ids.subarray(from, to), Number),
           vocabulary: this.#runtime.spec.vocabulary,
-          logSumExp: head.floats(HEAD.logSumExp)[row] as number,
-          temperedLogSumExp: head.floats(HEAD.temperedLogSumExp)[row] as number,
+          logSumExp: normalizer(head, row),
+          temperedLogSumExp: logSumExp(
+            value(head, HEAD.maxLogit, row) * (inverse[row] as number),
+            value(head, HEAD.temperedMaxProbability, row),
+          ),
         },
-        entropy: head.floats(HEAD.entropy)[row] as number,
+        entropy: entropy(head, row),
       };
     });
   }
@@ -75,8 +78,10 @@ export class Heads {
       head.floats(HEAD.hidden).set(hidden.subarray(from * width, (from + piece.length) * width));
       head.ints(HEAD.ids).set(piece);
       await head.run();
-      logProbs.set(head.floats(HEAD.logProb), from);
-      entropies.set(head.floats(HEAD.entropy), from);
+      for (const row of piece.keys()) {
+        logProbs[from + row] = value(head, HEAD.pickedLogit, row) - normalizer(head, row);
+        entropies[from + row] = entropy(head, row);
+      }
     }
     return { logProbs, entropies };
   }
@@ -89,4 +94,16 @@ export class Heads {
     });
     return head;
   }
+}
+
+function value(head: HeadBatch, name: string, row: number): number {
+  return head.floats(name)[row] as number;
+}
+
+function normalizer(head: HeadBatch, row: number): number {
+  return logSumExp(value(head, HEAD.maxLogit, row), value(head, HEAD.maxProbability, row));
+}
+
+function entropy(head: HeadBatch, row: number): number {
+  return normalizer(head, row) - value(head, HEAD.expectedLogit, row);
 }
