@@ -4,9 +4,11 @@ import {
   buildBody,
   buildGraphs,
   type DecoderSpec,
+  FLOAT32,
+  GraphWeights,
   planWeights,
+  storedTensors,
   type WeightLocation,
-  weightLookup,
 } from "@persona-mesh/model/graph";
 import type { RunnableModel } from "@persona-mesh/model/runtime";
 
@@ -21,9 +23,17 @@ export const LLAMA_135M: DecoderSpec = {
   intermediate: 1536,
   vocabulary: 49152,
   contextTokens: 512,
-  ropeTheta: 10000,
-  rmsNormEps: 1e-5,
+  normEps: 1e-5,
+  normPlusOne: false,
+  sandwichNorms: false,
+  embeddingScale: 1,
   tiedEmbeddings: true,
+  logitSoftCap: null,
+  activation: "silu",
+  mlpBias: false,
+  attention: { scale: 0.125, qkvBias: false, outBias: false, queryKeyNorm: false, softCap: null },
+  ropes: [{ theta: 10_000, rotaryDim: 64, scaling: { kind: "none" } }],
+  layerKinds: Array.from({ length: 30 }, () => ({ window: null, rope: 0 })),
 };
 
 const WEIGHTS_FILE = "weights.bin";
@@ -44,15 +54,15 @@ export function writeRandomLlama(spec: DecoderSpec, directory: string): Runnable
   const random = uniform(1);
   let offset = 0;
   for (const planned of planWeights(spec)) {
-    const count = planned.shape.reduce((product, extent) => product * extent, 1);
-    const values = "computed" in planned ? planned.computed : new Float32Array(count);
-    if (!("computed" in planned)) {
-      const isNorm = planned.shape.length === 1;
-      const scale = isNorm ? 0 : Math.sqrt(3 / (planned.shape[planned.layout === "transposed" ? 0 : 1] ?? 1));
-      for (let i = 0; i < count; i++) values[i] = isNorm ? 1 : (2 * random() - 1) * scale;
+    const [tensor] = storedTensors(planned);
+    if (tensor === undefined) throw new Error("a weight is stored in at least one tensor");
+    const values = new Float32Array(tensor.shape.reduce((product, extent) => product * extent, 1)).fill(1);
+    if (planned.kind === "matrix") {
+      const scale = Math.sqrt(3 / planned.in);
+      for (let i = 0; i < values.length; i++) values[i] = (2 * random() - 1) * scale;
     }
     writeSync(file, new Uint8Array(values.buffer, values.byteOffset, values.byteLength), 0, values.byteLength, offset);
-    weights.push({ name: planned.name, dtype: "float32", shape: planned.shape, offset, byteLength: values.byteLength });
+    weights.push({ ...tensor, offset, byteLength: values.byteLength });
     offset = Math.ceil((offset + values.byteLength) / ALIGNMENT) * ALIGNMENT;
   }
   closeSync(file);
@@ -65,9 +75,9 @@ export function writeRandomLlama(spec: DecoderSpec, directory: string): Runnable
 
 /** Bodies that steering is compared with: compiled out, and the addition alone. Beside the weights in `directory`. */
 export function writeComparisonGraphs(spec: DecoderSpec, weights: readonly WeightLocation[], directory: string): void {
-  const lookup = weightLookup(weights, WEIGHTS_FILE);
+  const table = new GraphWeights(weights, WEIGHTS_FILE, FLOAT32);
   for (const steering of ["off", "add"] as const) {
-    writeFileSync(join(directory, `body-${steering}.onnx`), buildBody(spec, lookup, { steering, residuals: false }));
+    writeFileSync(join(directory, `body-${steering}.onnx`), buildBody(spec, table, { steering, residuals: false }));
   }
 }
 

@@ -3,7 +3,7 @@ import { basename, join, resolve } from "node:path";
 import { Checkpoint } from "./checkpoint/checkpoint.ts";
 import { modelChecksum } from "./checkpoint/model-checksum.ts";
 import { ModelPackageError } from "./errors.ts";
-import { buildGraphs, planWeights } from "./graph/index.ts";
+import { buildGraphs, FLOAT32, planWeights } from "./graph/index.ts";
 import { graphDigest, sha256Hex, tokenizerDigest } from "./package/digests.ts";
 import { isPackage, loadPackage } from "./package/load-package.ts";
 import { type ModelManifest, PACKAGE_FILE, PACKAGE_FORMAT, PACKAGE_FORMAT_VERSION } from "./package/manifest.ts";
@@ -89,7 +89,7 @@ async function writePackage(
     files[name] = { bytes: bytes.byteLength, sha256: sha256Hex(bytes) };
   };
 
-  const plan = planWeights(spec);
+  const plan = planWeights(spec, checkpoint.config.source);
   const locations = placeWeights(plan);
   const total = locations.reduce((sum, { byteLength }) => sum + byteLength, 0);
   let done = 0;
@@ -129,7 +129,7 @@ async function writePackage(
       Object.fromEntries(Object.keys(tokenizer.files).map((name) => [name, sha256Of(name)])),
       tokenizer.tokens,
     ),
-    precision: "float32",
+    precision: FLOAT32,
     spec,
     weightBytes: total,
     tokens: tokenizer.tokens,
@@ -168,7 +168,7 @@ async function samePackage(
   if (present === undefined) return undefined;
   const { manifest } = present;
   const { spec } = checkpoint.config;
-  const locations = placeWeights(planWeights(spec));
+  const locations = placeWeights(planWeights(spec, checkpoint.config.source));
   const graphs = [...buildGraphs(spec, locations, manifest.weightsFile)];
   const sameFiles = [
     ...graphs.map(([role, bytes]) => manifest.files[manifest.graphs[role] ?? ""]?.sha256 === sha256Hex(bytes)),

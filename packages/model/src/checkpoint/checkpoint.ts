@@ -2,7 +2,7 @@ import { createHash } from "node:crypto";
 import { CheckpointError } from "../errors.ts";
 import { CheckpointFiles } from "./checkpoint-files.ts";
 import { type CheckpointConfig, parseConfig } from "./config.ts";
-import { isRecomputedTensor, llamaTensors } from "./llama-tensors.ts";
+import { expectedTensors, isRecomputedTensor } from "./expected-tensors.ts";
 import { SafetensorsFile } from "./safetensors.ts";
 
 const WEIGHTS_FILE = "model.safetensors";
@@ -132,8 +132,8 @@ export class Checkpoint {
 }
 
 /** @returns names of the tensors to import */
-function checkTensors({ spec }: CheckpointConfig, weights: SafetensorsFile): string[] {
-  const expected = llamaTensors(spec);
+function checkTensors({ spec, source }: CheckpointConfig, weights: SafetensorsFile): string[] {
+  const expected = expectedTensors(spec, source);
   const mismatch = (what: string) => new CheckpointError("CHECKPOINT_TENSOR_MISMATCH", `"${WEIGHTS_FILE}": ${what}`);
   for (const [name, shape] of expected) {
     const entry = weights.tensors.get(name);

@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { CheckpointError } from "../errors.ts";
 import type { DecoderSpec } from "../graph/decoder-spec.ts";
+import type { SourceLayout } from "../graph/weights-plan.ts";
 
 /**
  * Fields of config.json that leave the computation of the served model alone: training, bookkeeping, how Python code
@@ -84,6 +85,7 @@ const generationSchema = z.object({ bos_token_id: tokenIds, eos_token_id: tokenI
 /** What config.json and generation_config.json say about a model. */
 export interface CheckpointConfig {
   readonly spec: DecoderSpec;
+  readonly source: SourceLayout;
   /** Token that starts a sequence, if the model has one. */
   readonly bosTokenId: number | undefined;
   /** Tokens that end a reply, ascending. */
@@ -144,10 +146,19 @@ export function parseConfig(config: Record<string, unknown>, generation?: Record
       intermediate: parsed.intermediate_size,
       vocabulary: parsed.vocab_size,
       contextTokens: parsed.max_position_embeddings,
-      ropeTheta: ropeTheta(parsed),
-      rmsNormEps: parsed.rms_norm_eps,
+      normEps: parsed.rms_norm_eps,
+      normPlusOne: false,
+      sandwichNorms: false,
+      embeddingScale: 1,
       tiedEmbeddings: parsed.tie_word_embeddings ?? false,
+      logitSoftCap: null,
+      activation: "silu",
+      mlpBias: false,
+      attention: { scale: headDim ** -0.5, qkvBias: false, outBias: false, queryKeyNorm: false, softCap: null },
+      ropes: [{ theta: ropeTheta(parsed), rotaryDim: headDim, scaling: { kind: "none" } }],
+      layerKinds: Array.from({ length: parsed.num_hidden_layers }, () => ({ window: null, rope: 0 })),
     },
+    source: { fusedProjections: false },
     bosTokenId: bos[0],
     eosTokenIds: [...new Set(eos)].sort((a, b) => a - b),
   };

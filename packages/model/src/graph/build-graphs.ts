@@ -1,7 +1,9 @@
 import { buildBody } from "./body.ts";
 import type { DecoderSpec } from "./decoder-spec.ts";
+import { GraphWeights } from "./graph-weights.ts";
 import { buildDivergenceHead, buildLogitsHead, buildScoreHead, buildTopHead } from "./heads.ts";
-import { type WeightLocation, weightLookup } from "./weight-location.ts";
+import { FLOAT32, type Precision } from "./precision.ts";
+import type { WeightLocation } from "./weight-location.ts";
 
 /** What a graph of the package is for; also its file name, with `.onnx`. */
 export type GraphRole = "body" | "body-capture" | "head-top" | "head-logits" | "head-score" | "head-divergence";
@@ -18,14 +20,15 @@ export function buildGraphs(
   spec: DecoderSpec,
   weights: readonly WeightLocation[],
   weightsFile: string,
+  precision: Precision = FLOAT32,
 ): ReadonlyMap<GraphRole, Uint8Array> {
-  const weight = weightLookup(weights, weightsFile);
+  const table = new GraphWeights(weights, weightsFile, precision);
   return new Map<GraphRole, Uint8Array>([
-    ["body", buildBody(spec, weight, { steering: "full", residuals: false })],
-    ["body-capture", buildBody(spec, weight, { steering: "full", residuals: true })],
-    ["head-top", buildTopHead(spec, weight)],
-    ["head-logits", buildLogitsHead(spec, weight)],
-    ["head-score", buildScoreHead(spec, weight)],
-    ["head-divergence", buildDivergenceHead(spec, weight)],
+    ["body", buildBody(spec, table, { steering: "full", residuals: false })],
+    ["body-capture", buildBody(spec, table, { steering: "full", residuals: true })],
+    ["head-top", buildTopHead(spec, table)],
+    ["head-logits", buildLogitsHead(spec, table)],
+    ["head-score", buildScoreHead(spec, table)],
+    ["head-divergence", buildDivergenceHead(spec, table)],
   ]);
 }

@@ -1,7 +1,6 @@
-import { GraphBuilder, type OutputName, type Value } from "@persona-mesh/onnx";
+import { GraphBuilder, type Value } from "@persona-mesh/onnx";
 import type { DecoderSpec } from "./decoder-spec.ts";
-import type { WeightLookup } from "./weight-location.ts";
-import { WEIGHT } from "./weights-plan.ts";
+import type { GraphWeights } from "./graph-weights.ts";
 
 /** Candidates that the top head gives: enough to decide nearly every token without the full logits. */
 export const TOP_CANDIDATES = 64;
@@ -51,9 +50,9 @@ export function logSumExp(maxLogit: number, maxProbability: number): number {
 }
 
 /** The most likely tokens with what exact sampling needs of the rest: the head of the common decode step. */
-export function buildTopHead(spec: DecoderSpec, weight: WeightLookup): Uint8Array {
+export function buildTopHead(spec: DecoderSpec, weights: GraphWeights): Uint8Array {
   const graph = new GraphBuilder("head-top");
-  const logits = readLogits(graph, spec, weight, HEAD.hidden);
+  const logits = readLogits(graph, spec, weights, HEAD.hidden);
   const inverseTemperature = graph.input(HEAD.inverseTemperature, "float32", ["selected", 1]);
   const candidates = Math.min(TOP_CANDIDATES, spec.vocabulary);
   const k = graph.constant("k", "int64", [1], BigInt64Array.of(BigInt(candidates)));
@@ -71,17 +70,17 @@ export function buildTopHead(spec: DecoderSpec, weight: WeightLookup): Uint8Arra
 }
 
 /** Every logit: for what cannot be decided from the top candidates. */
-export function buildLogitsHead(spec: DecoderSpec, weight: WeightLookup): Uint8Array {
+export function buildLogitsHead(spec: DecoderSpec, weights: GraphWeights): Uint8Array {
   const graph = new GraphBuilder("head-logits");
-  const logits = readLogits(graph, spec, weight, HEAD.hidden, { global: HEAD.logits });
-  graph.expose(logits, "float32", ["selected", spec.vocabulary]);
+  const [logits] = graph.ops("Identity", [readLogits(graph, spec, weights, HEAD.hidden)], [{ global: HEAD.logits }]);
+  graph.expose(logits as Value, "float32", ["selected", spec.vocabulary]);
   return graph.build();
 }
 
 /** Log-probability of one given token per position, and the entropy there. */
-export function buildScoreHead(spec: DecoderSpec, weight: WeightLookup): Uint8Array {
+export function buildScoreHead(spec: DecoderSpec, weights: GraphWeights): Uint8Array {
   const graph = new GraphBuilder("head-score");
-  const logits = readLogits(graph, spec, weight, HEAD.hidden);
+  const logits = readLogits(graph, spec, weights, HEAD.hidden);
   const ids = graph.input(HEAD.ids, "int32", ["selected", 1]);
   expose(graph, HEAD.pickedLogit, graph.op("GatherElements", [logits, ids], { attributes: { axis: 1 } }));
   exposeEntropy(graph, logits, softmax(graph, logits));
@@ -89,10 +88,10 @@ export function buildScoreHead(spec: DecoderSpec, weight: WeightLookup): Uint8Ar
 }
 
 /** Kullback–Leibler divergence between the distributions of two hidden states, row by row. */
-export function buildDivergenceHead(spec: DecoderSpec, weight: WeightLookup): Uint8Array {
+export function buildDivergenceHead(spec: DecoderSpec, weights: GraphWeights): Uint8Array {
   const graph = new GraphBuilder("head-divergence");
-  const logits = readLogits(graph, spec, weight, HEAD.hidden);
-  const others = readLogits(graph, spec, weight, HEAD.otherHidden);
+  const logits = readLogits(graph, spec, weights, HEAD.hidden);
+  const others = readLogits(graph, spec, weights, HEAD.otherHidden);
   const probabilities = softmax(graph, logits);
   expose(graph, HEAD.maxLogit, max(graph, logits));
   expose(graph, HEAD.maxProbability, max(graph, probabilities));
@@ -103,18 +102,10 @@ export function buildDivergenceHead(spec: DecoderSpec, weight: WeightLookup): Ui
   return graph.build();
 }
 
-/** hidden · Wᵀ, with the matrix as it lies in the checkpoint: a tied head reads the embedding. */
-function readLogits(
-  graph: GraphBuilder,
-  spec: DecoderSpec,
-  weight: WeightLookup,
-  input: string,
-  output: OutputName = "logits",
-): Value {
+/** Logits of hidden states, float32[selected, vocabulary]. */
+function readLogits(graph: GraphBuilder, spec: DecoderSpec, weights: GraphWeights, input: string): Value {
   const hidden = graph.input(input, "float32", ["selected", spec.hidden]);
-  const matrix = weight(graph, spec.tiedEmbeddings ? WEIGHT.embedding : WEIGHT.head);
-  const [logits] = graph.ops("Gemm", [hidden, matrix], [output], { attributes: { transB: 1 } });
-  return logits as Value;
+  return weights.head(graph, hidden, spec);
 }
 
 /** What log Σ exp and the entropy are made of: H = log Σ exp(logits) − Σ p · logits. */

@@ -1,7 +1,11 @@
 export { BODY, type BodyOptions, buildBody } from "./body.ts";
 export { buildGraphs, type GraphRole } from "./build-graphs.ts";
-export type { DecoderSpec } from "./decoder-spec.ts";
+export type { AttentionSpec, DecoderSpec, LayerKind, RopeScaling, RopeSpec } from "./decoder-spec.ts";
+export { GraphWeights } from "./graph-weights.ts";
 export { HEAD, logSumExp, TOP_CANDIDATES } from "./heads.ts";
+export { FLOAT32, type MatrixFormat, type Precision } from "./precision.ts";
+export { ropeTables } from "./rope.ts";
 export { STEERING, type SteeringParts } from "./steering.ts";
-export { type WeightLocation, type WeightLookup, weightLookup } from "./weight-location.ts";
-export { type PlannedWeight, planWeights, WEIGHT } from "./weights-plan.ts";
+export { STORED_BYTES, type StoredTensor, scalesOf, storedTensors } from "./stored-tensors.ts";
+export type { WeightLocation } from "./weight-location.ts";
+export { type PlannedWeight, planWeights, type SourceLayout, type SourceTensor, WEIGHT } from "./weights-plan.ts";

@@ -2,7 +2,7 @@ import { readFile, realpath, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { modelChecksum } from "../checkpoint/model-checksum.ts";
 import { ModelPackageError } from "../errors.ts";
-import type { GraphRole } from "../graph/index.ts";
+import { type GraphRole, STORED_BYTES } from "../graph/index.ts";
 import { fileDigest, graphDigest, tokenizerDigest } from "./digests.ts";
 import { type ModelManifest, PACKAGE_FILE, PACKAGE_FORMAT, parseManifest } from "./manifest.ts";
 
@@ -106,7 +106,7 @@ function checkLayout(manifest: ModelManifest): void {
   let end = 0;
   for (const weight of weights) {
     const elements = weight.shape.reduce((product, dimension) => product * dimension, 1);
-    if (weight.byteLength !== 4 * elements || weight.offset < end) {
+    if (weight.byteLength !== STORED_BYTES[weight.dtype] * elements || weight.offset < end) {
       throw corrupt(`tensor "${weight.name}" of "${weightsFile}" is misplaced`);
     }
     end = weight.offset + weight.byteLength;

@@ -11,7 +11,7 @@ export const PACKAGE_FILE = {
 } as const;
 
 export const PACKAGE_FORMAT = "persona-mesh/model-package";
-export const PACKAGE_FORMAT_VERSION = 1;
+export const PACKAGE_FORMAT_VERSION = 2;
 
 /**
  * Tensors start at multiples of this in the weights file: the page size, so that the runtime maps them instead of
@@ -27,8 +27,37 @@ const tokenId = z.int().min(0);
 const fileName = z.string().regex(/^[a-z0-9][a-z0-9._-]{0,63}$/, "not a plain file name");
 const shape = z.array(bytes).max(8);
 
+const positive = z.number().positive();
+const softCap = positive.nullable();
+
+const scalingSchema = z.discriminatedUnion("kind", [
+  z.strictObject({ kind: z.literal("none") }),
+  z.strictObject({ kind: z.literal("linear"), factor: positive }),
+  z.strictObject({
+    kind: z.literal("llama3"),
+    factor: positive,
+    lowFreqFactor: positive,
+    highFreqFactor: positive,
+    originalContext: count,
+  }),
+  z.strictObject({
+    kind: z.literal("yarn"),
+    factor: positive,
+    originalContext: count,
+    betaFast: positive,
+    betaSlow: positive,
+    truncate: z.boolean(),
+    attentionFactor: positive,
+  }),
+  z.strictObject({
+    kind: z.literal("longrope"),
+    factors: z.array(positive).min(1).readonly(),
+    attentionFactor: positive,
+  }),
+]);
+
 const specSchema = z.strictObject({
-  architecture: z.literal("llama"),
+  architecture: z.string().min(1).max(64),
   layers: count,
   hidden: count,
   heads: count,
@@ -37,14 +66,48 @@ const specSchema = z.strictObject({
   intermediate: count,
   vocabulary: count,
   contextTokens: count,
-  ropeTheta: z.number().positive(),
-  rmsNormEps: z.number().positive(),
+  normEps: positive,
+  normPlusOne: z.boolean(),
+  sandwichNorms: z.boolean(),
+  embeddingScale: positive,
   tiedEmbeddings: z.boolean(),
+  logitSoftCap: softCap,
+  activation: z.enum(["silu", "gelu-tanh"]),
+  mlpBias: z.boolean(),
+  attention: z.strictObject({
+    scale: positive,
+    qkvBias: z.boolean(),
+    outBias: z.boolean(),
+    queryKeyNorm: z.boolean(),
+    softCap,
+  }),
+  ropes: z.array(z.strictObject({ theta: positive, rotaryDim: count, scaling: scalingSchema })).readonly(),
+  layerKinds: z
+    .array(z.strictObject({ window: count.nullable(), rope: bytes.nullable() }))
+    .min(1)
+    .readonly(),
+});
+
+const formatSchema = z.discriminatedUnion("kind", [
+  z.strictObject({ kind: z.literal("float32") }),
+  z.strictObject({ kind: z.literal("bfloat16") }),
+  z.strictObject({
+    kind: z.literal("nbits"),
+    bits: z.union([z.literal(4), z.literal(8)]),
+    block: z.union([z.literal(32), z.literal(128)]),
+  }),
+]);
+
+const precisionSchema = z.strictObject({
+  name: z.enum(["float32", "int8", "int4", "bfloat16"]),
+  linear: formatSchema,
+  embedding: formatSchema,
+  head: formatSchema,
 });
 
 const weightSchema = z.strictObject({
   name: z.string().min(1),
-  dtype: z.literal("float32"),
+  dtype: z.enum(["float32", "bfloat16", "uint8"]),
   shape,
   /** Bytes from the start of the weights file. */
   offset: bytes.multipleOf(WEIGHT_ALIGNMENT),
@@ -61,7 +124,7 @@ const manifestSchema = z.strictObject({
   graphDigest: sha256,
   /** Identity of how text becomes tokens. */
   tokenizerDigest: sha256,
-  precision: z.literal("float32"),
+  precision: precisionSchema,
   spec: specSchema,
   /** Bytes of all weights, without padding. */
   weightBytes: bytes,

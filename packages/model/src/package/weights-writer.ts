@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import type { FileHandle } from "node:fs/promises";
 import type { Checkpoint } from "../checkpoint/checkpoint.ts";
-import type { PlannedWeight, WeightLocation } from "../graph/index.ts";
+import { type PlannedWeight, STORED_BYTES, storedTensors, type WeightLocation } from "../graph/index.ts";
 import { type ModelManifest, WEIGHT_ALIGNMENT } from "./manifest.ts";
 import { transposeInto } from "./transpose.ts";
 
@@ -10,14 +10,14 @@ type WrittenWeight = ModelManifest["weights"][number];
 /** One write call moves at most this much; between writes an abort is seen. */
 const WRITE_BYTES = 64 * 1024 * 1024;
 
-/** Places for the planned tensors, one after the other, each aligned to {@link WEIGHT_ALIGNMENT}. */
+/** Places for the tensors of the planned weights, one after the other, each aligned to {@link WEIGHT_ALIGNMENT}. */
 export function placeWeights(plan: readonly PlannedWeight[]): WeightLocation[] {
   let end = 0;
-  return plan.map(({ name, shape }) => {
+  return plan.flatMap(storedTensors).map((tensor) => {
     const offset = Math.ceil(end / WEIGHT_ALIGNMENT) * WEIGHT_ALIGNMENT;
-    const byteLength = 4 * elements(shape);
+    const byteLength = STORED_BYTES[tensor.dtype] * elements(tensor.shape);
     end = offset + byteLength;
-    return { name, dtype: "float32", shape, offset, byteLength };
+    return { ...tensor, offset, byteLength };
   });
 }
 
@@ -64,31 +64,21 @@ async function materialize(
   checkpoint: Checkpoint,
   signal: AbortSignal | undefined,
 ): Promise<Float32Array> {
-  if ("computed" in planned) return checked(planned, planned.computed);
-  if (planned.layout === "as-is") {
-    const [source, ...more] = planned.sources;
-    if (source === undefined || more.length > 0) throw new Error(`${planned.name}: "as-is" takes one source`);
-    return checked(planned, await checkpoint.read(source, signal));
+  if (planned.kind === "vector") {
+    const parts: Float32Array[] = [];
+    for (const { name } of planned.sources) parts.push(await checkpoint.read(name, signal));
+    const values = Float32Array.from(parts.flatMap((part) => [...part]));
+    return planned.plusOne ? values.map((value) => 1 + value) : values;
   }
-  const [rows = 0, columns = 0] = planned.shape;
-  const values = new Float32Array(rows * columns);
-  let column = 0;
-  for (const source of planned.sources) {
-    const part = await checkpoint.read(source, signal);
-    const width = part.length / rows;
-    if (!Number.isInteger(width) || column + width > columns) {
-      throw new Error(`${planned.name}: source ${source} does not fit [${planned.shape}]`);
-    }
-    transposeInto(part, width, rows, values, columns, column);
-    column += width;
-  }
-  if (column !== columns) throw new Error(`${planned.name}: sources fill ${column} of ${columns} columns`);
-  return values;
-}
-
-function checked(planned: PlannedWeight, values: Float32Array): Float32Array {
-  if (values.length !== elements(planned.shape)) {
-    throw new Error(`${planned.name}: ${values.length} values for shape [${planned.shape}]`);
+  if (planned.format.kind !== "float32") throw new Error(`${planned.name}: no conversion to ${planned.format.kind}`);
+  const values = new Float32Array(planned.in * planned.out);
+  let row = 0;
+  for (const { name, shape } of planned.sources) {
+    const part = await checkpoint.read(name, signal);
+    const rows = shape[0] as number;
+    if (planned.layout === "rows") values.set(part, row * planned.in);
+    else transposeInto(part, rows, planned.in, values, planned.out, row);
+    row += rows;
   }
   return values;
 }

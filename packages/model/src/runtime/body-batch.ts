@@ -41,7 +41,13 @@ export class BodyBatch implements Disposable {
   readonly #tensors: Tensor[] = [];
   readonly #totalLength = new Int32Array(1);
 
-  constructor(session: Session, spec: DecoderSpec, shape: BatchShape, cache: readonly LayerCache[], table: Tensor) {
+  constructor(
+    session: Session,
+    spec: DecoderSpec,
+    shape: BatchShape,
+    cache: readonly LayerCache[],
+    shared: Readonly<Record<string, Tensor>>,
+  ) {
     const { batch, sequence, selected } = shape;
     this.shape = shape;
     this.tokens = new Int32Array(batch * sequence);
@@ -65,7 +71,6 @@ export class BodyBatch implements Disposable {
       [BODY.lastPosition]: () => own(Tensor.from("int32", [batch], this.lastPosition)),
       [BODY.totalLength]: () => own(Tensor.from("int32", [1], this.#totalLength)),
       [BODY.select]: () => own(Tensor.from("int32", [selected], this.select)),
-      [STEERING.table]: () => table,
       [STEERING.rows]: () => own(Tensor.from("int32", [batch, spec.layers], this.rows)),
       [STEERING.gain]: () => own(Tensor.from("float32", [batch, 1, 1], this.gain)),
       [STEERING.renorm]: () => own(Tensor.from("bool", [batch, 1, 1], this.renorm)),
@@ -73,6 +78,7 @@ export class BodyBatch implements Disposable {
       [STEERING.projections]: () => own(Tensor.from("float32", [batch, sequence, spec.layers], this.projections)),
       [BODY.residuals]: () => own(Tensor.from("float32", [batch, sequence, spec.layers, spec.hidden], this.residuals)),
     };
+    for (const [name, tensor] of Object.entries(shared)) offered[name] = () => tensor;
     cache.forEach(({ key, value }, layer) => {
       offered[BODY.pastKey(layer)] = () => key;
       offered[BODY.pastValue(layer)] = () => value;

@@ -8,7 +8,7 @@ export interface LayerCache {
 }
 
 /**
- * Keys and values of every slot: one buffer `[slots, kvHeads, contextTokens, headDim]` per layer and side.
+ * Keys and values of every slot: one buffer `[slots, kvHeads, cacheTokens, headDim]` per layer and side.
  *
  * A decode step sees the first n slots, a prefill chunk sees one slot; both are views of the same memory, so that nothing is
  * copied when a request joins or leaves the batch. Only a body run writes it, and one body run is in flight at a time.
@@ -20,9 +20,9 @@ export class KvCache implements Disposable {
   readonly #layers: readonly { readonly key: Float32Array; readonly value: Float32Array }[];
   readonly #views = new Map<string, readonly LayerCache[]>();
 
-  constructor(spec: Pick<DecoderSpec, "layers" | "kvHeads" | "contextTokens" | "headDim">, slots: number) {
-    this.#shape = [spec.kvHeads, spec.contextTokens, spec.headDim];
-    this.#slotElements = spec.kvHeads * spec.contextTokens * spec.headDim;
+  constructor(spec: Pick<DecoderSpec, "layers" | "kvHeads" | "headDim">, slots: number, cacheTokens: number) {
+    this.#shape = [spec.kvHeads, cacheTokens, spec.headDim];
+    this.#slotElements = spec.kvHeads * cacheTokens * spec.headDim;
     const elements = slots * this.#slotElements;
     this.#layers = Array.from({ length: spec.layers }, () => ({
       key: new Float32Array(elements),
@@ -31,7 +31,7 @@ export class KvCache implements Disposable {
     this.byteLength = 2 * spec.layers * elements * Float32Array.BYTES_PER_ELEMENT;
   }
 
-  /** Tensors `[count, kvHeads, contextTokens, headDim]` per layer, over `count` slots from `firstSlot`. Kept until dispose. */
+  /** Tensors `[count, kvHeads, cacheTokens, headDim]` per layer, over `count` slots from `firstSlot`. Kept until dispose. */
   view(firstSlot: number, count: number): readonly LayerCache[] {
     const key = `${firstSlot}+${count}`;
     let view = this.#views.get(key);

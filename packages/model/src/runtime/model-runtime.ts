@@ -1,5 +1,5 @@
 import { Session, SharedWeights, Tensor } from "@persona-mesh/onnx";
-import type { DecoderSpec, GraphRole, WeightLocation } from "../graph/index.ts";
+import { BODY, type DecoderSpec, type GraphRole, ropeTables, STEERING, type WeightLocation } from "../graph/index.ts";
 import { type BatchShape, BodyBatch } from "./body-batch.ts";
 import { HeadBatch } from "./head-batch.ts";
 import { KvCache } from "./kv-cache.ts";
@@ -17,6 +17,12 @@ export interface RunnableModel {
 export interface ModelRuntimeOptions {
   /** Sequences whose KV is held at once. */
   readonly slots: number;
+  /**
+   * Positions of a sequence, at most the model's.
+   *
+   * @default the model's
+   */
+  readonly contextTokens?: number;
   /** The steering table, float32[rows, hidden]; row 0 is all zeros. Its owner writes it between body runs only. */
   readonly table: Float32Array;
   /**
@@ -53,11 +59,13 @@ const ROLES: readonly GraphRole[] = [
 export class ModelRuntime implements Disposable {
   readonly spec: DecoderSpec;
   readonly slots: number;
+  readonly contextTokens: number;
   readonly cacheBytes: number;
   readonly #weights: SharedWeights;
   readonly #sessions: ReadonlyMap<GraphRole, Session>;
   readonly #cache: KvCache;
-  readonly #tableTensor: Tensor;
+  /** Inputs that every body run reads: the steering table and the rotary tables. */
+  readonly #shared: Readonly<Record<string, Tensor>>;
   readonly #kept = new Map<string, BodyBatch | HeadBatch>();
 
   static async open(model: RunnableModel, options: ModelRuntimeOptions): Promise<ModelRuntime> {
@@ -95,11 +103,15 @@ export class ModelRuntime implements Disposable {
   ) {
     this.spec = spec;
     this.slots = options.slots;
+    this.contextTokens = options.contextTokens ?? spec.contextTokens;
     this.#weights = weights;
     this.#sessions = sessions;
-    this.#cache = new KvCache(spec, options.slots);
+    this.#cache = new KvCache(spec, options.slots, this.contextTokens);
     this.cacheBytes = this.#cache.byteLength;
-    this.#tableTensor = Tensor.from("float32", [options.table.length / spec.hidden, spec.hidden], options.table);
+    this.#shared = {
+      [STEERING.table]: Tensor.from("float32", [options.table.length / spec.hidden, spec.hidden], options.table),
+      ...ropeTensors(spec, this.contextTokens),
+    };
   }
 
   /** Buffers of a decode step over slots 0 … count − 1, one hidden state each. Kept and reused. */
@@ -139,13 +151,13 @@ export class ModelRuntime implements Disposable {
     this.#kept.clear();
     for (const session of this.#sessions.values()) session.close();
     this.#cache[Symbol.dispose]();
-    this.#tableTensor.close();
+    for (const tensor of Object.values(this.#shared)) tensor.close();
     this.#weights.close();
   }
 
   #body(role: BodyRole, firstSlot: number, shape: BatchShape): BodyBatch {
     const cache = this.#cache.view(firstSlot, shape.batch);
-    return new BodyBatch(this.#session(role), this.spec, shape, cache, this.#tableTensor);
+    return new BodyBatch(this.#session(role), this.spec, shape, cache, this.#shared);
   }
 
   #keep<Batch extends BodyBatch | HeadBatch>(key: string, make: () => Batch): Batch {
@@ -161,4 +173,15 @@ export class ModelRuntime implements Disposable {
     if (session === undefined) throw new Error(`the model has no graph "${role}"`);
     return session;
   }
+}
+
+function ropeTensors(spec: DecoderSpec, positions: number): Record<string, Tensor> {
+  const tensors: Record<string, Tensor> = {};
+  for (const [index, rope] of spec.ropes.entries()) {
+    const { cos, sin } = ropeTables(rope, positions);
+    const shape = [positions, rope.rotaryDim / 2];
+    tensors[BODY.ropeCos(index)] = Tensor.from("float32", shape, cos);
+    tensors[BODY.ropeSin(index)] = Tensor.from("float32", shape, sin);
+  }
+  return tensors;
 }

@@ -6,10 +6,11 @@ import {
   buildBody,
   buildGraphs,
   type DecoderSpec,
+  FLOAT32,
+  GraphWeights,
   type PlannedWeight,
   planWeights,
   type SteeringParts,
-  weightLookup,
 } from "../graph/index.ts";
 import { placeWeights, writeWeights } from "../package/weights-writer.ts";
 import type { RunnableModel } from "../runtime/index.ts";
@@ -55,14 +56,17 @@ export async function referenceModel(
   const source = new URL(`${name}/`, FIXTURES).pathname;
   await using checkpoint = await Checkpoint.open(source);
   const spec = { ...checkpoint.config.spec, ...change.spec };
-  const plan = planWeights(spec).map(change.weight ?? ((weight) => weight));
+  const plan = planWeights(spec, checkpoint.config.source).map(change.weight ?? ((weight) => weight));
   const weights = placeWeights(plan);
   const weightsPath = join(directory, WEIGHTS_FILE);
   await using file = await open(weightsPath, "w");
   await writeWeights(file, plan, weights, checkpoint);
   const graphs = new Map(buildGraphs(spec, weights, WEIGHTS_FILE));
   if (steering !== "full") {
-    graphs.set("body", buildBody(spec, weightLookup(weights, WEIGHTS_FILE), { steering, residuals: false }));
+    graphs.set(
+      "body",
+      buildBody(spec, new GraphWeights(weights, WEIGHTS_FILE, FLOAT32), { steering, residuals: false }),
+    );
   }
   for (const [role, bytes] of graphs) await writeFile(join(directory, `${role}.onnx`), bytes);
   const tensors = await readReference(join(source, "reference.safetensors"));

@@ -1,6 +1,6 @@
 import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { llamaTensors } from "../checkpoint/llama-tensors.ts";
+import { expectedTensors } from "../checkpoint/expected-tensors.ts";
 import type { DecoderSpec } from "../graph/decoder-spec.ts";
 import { fixtureFile } from "./tokenizer-fixture.ts";
 
@@ -15,9 +15,17 @@ export const TINY_SPEC: DecoderSpec = {
   intermediate: 12,
   vocabulary: 608,
   contextTokens: 32,
-  ropeTheta: 10_000,
-  rmsNormEps: 1e-5,
+  normEps: 1e-5,
+  normPlusOne: false,
+  sandwichNorms: false,
+  embeddingScale: 1,
   tiedEmbeddings: false,
+  logitSoftCap: null,
+  activation: "silu",
+  mlpBias: false,
+  attention: { scale: 0.25, qkvBias: false, outBias: false, queryKeyNorm: false, softCap: null },
+  ropes: [{ theta: 10_000, rotaryDim: 16, scaling: { kind: "none" } }],
+  layerKinds: [{ window: null, rope: 0 }],
 };
 
 export const TINY_CONFIG: Readonly<Record<string, unknown>> = {
@@ -31,8 +39,8 @@ export const TINY_CONFIG: Readonly<Record<string, unknown>> = {
   head_dim: TINY_SPEC.headDim,
   vocab_size: TINY_SPEC.vocabulary,
   max_position_embeddings: TINY_SPEC.contextTokens,
-  rms_norm_eps: TINY_SPEC.rmsNormEps,
-  rope_parameters: { rope_theta: TINY_SPEC.ropeTheta, rope_type: "default" },
+  rms_norm_eps: TINY_SPEC.normEps,
+  rope_parameters: { rope_theta: 10_000, rope_type: "default" },
   hidden_act: "silu",
   tie_word_embeddings: false,
   bos_token_id: 0,
@@ -49,7 +57,7 @@ export interface TinyTensor {
 /** Tensors of the tiny model; element i of the n-th tensor is `n + i / 1024`, so that every place can be told. */
 export function tinyTensors(spec: DecoderSpec = TINY_SPEC): Map<string, TinyTensor> {
   const tensors = new Map<string, TinyTensor>();
-  for (const [name, shape] of llamaTensors(spec)) {
+  for (const [name, shape] of expectedTensors(spec, { fusedProjections: false })) {
     const values = new Float32Array(shape.reduce((product, dimension) => product * dimension, 1));
     for (let i = 0; i < values.length; i++) values[i] = tensors.size + i / 1024;
     tensors.set(name, { dtype: "F32", shape, bytes: new Uint8Array(values.buffer) });

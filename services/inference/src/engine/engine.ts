@@ -46,7 +46,7 @@ export class Engine {
     this.#heads = new Heads(runtime);
     this.#scheduler = new Scheduler<EngineJob>({
       slots: runtime.slots,
-      contextTokens: runtime.spec.contextTokens,
+      contextTokens: runtime.contextTokens,
       chunkTokens: options.chunkTokens,
       queue: new FifoQueue(options.queueCapacity),
       admit: (job): Admission => job.worn.admit(),

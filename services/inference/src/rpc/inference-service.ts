@@ -21,7 +21,7 @@ export function inferenceService(worker: Worker): ServiceImplementation<typeof I
         modelChecksum,
         graphDigest,
         tokenizerDigest,
-        precision,
+        precision: precision.name,
         architecture: spec.architecture,
         provider: "cpu",
         layers: spec.layers,

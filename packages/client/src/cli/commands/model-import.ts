@@ -54,7 +54,7 @@ async function importModel(directory: string, context: CommandContext<ImportOpti
         modelChecksum,
         graphDigest,
         tokenizerDigest,
-        precision,
+        precision: precision.name,
         weightBytes,
         millis: Math.round(performance.now() - begun),
       });

@@ -69,7 +69,7 @@ export function describeManifest(manifest: ModelManifest, files?: string): strin
     ["graph digest", manifest.graphDigest],
     ["tokenizer digest", manifest.tokenizerDigest],
     ["architecture", spec.architecture],
-    ["precision", manifest.precision],
+    ["precision", manifest.precision.name],
     ["layers", String(spec.layers)],
     ["hidden size", String(spec.hidden)],
     ["heads", `${spec.heads}, key/value ${spec.kvHeads}, of ${spec.headDim}`],
