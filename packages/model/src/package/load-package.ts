@@ -96,8 +96,12 @@ export function tokenizerFiles(files: Readonly<Record<string, unknown>>): string
   );
 }
 
-/** What a manifest says must fit together before any file is read. */
-function checkLayout(manifest: ModelManifest): void {
+/**
+ * What a manifest says must fit together before any file is read.
+ *
+ * @throws ModelPackageError MODEL_PACKAGE_CORRUPT naming the field, file or tensor
+ */
+export function checkLayout(manifest: ModelManifest): void {
   const { files, graphs, weights, weightsFile, provenance, spec } = manifest;
   const needed = [weightsFile, PACKAGE_FILE.tokenizer, PACKAGE_FILE.tokenizerConfig, ...Object.values(graphs)];
   for (const name of needed) {
@@ -126,7 +130,8 @@ function compare(field: string, written: string, computed: string): void {
   throw corrupt(`"${PACKAGE_FILE.manifest}": ${field} is ${written}, its parts give ${computed}`);
 }
 
-async function verifyFile(
+/** @throws ModelPackageError MODEL_PACKAGE_CORRUPT when the file is missing, or of another size or content */
+export async function verifyFile(
   path: string,
   name: string,
   expected: { bytes: number; sha256: string },
