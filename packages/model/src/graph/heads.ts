@@ -102,10 +102,14 @@ export function buildDivergenceHead(spec: DecoderSpec, weights: GraphWeights): U
   return graph.build();
 }
 
-/** Logits of hidden states, float32[selected, vocabulary]. */
+/** Logits of hidden states, capped where the model caps them (Gemma 2, arXiv:2408.00118), float32[selected, vocabulary]. */
 function readLogits(graph: GraphBuilder, spec: DecoderSpec, weights: GraphWeights, input: string): Value {
   const hidden = graph.input(input, "float32", ["selected", spec.hidden]);
-  return weights.head(graph, hidden, spec);
+  const logits = weights.head(graph, hidden, spec);
+  const cap = spec.logitSoftCap;
+  if (cap === null) return logits;
+  const scale = graph.constant("logit_cap", "float32", [], Float32Array.of(cap));
+  return graph.op("Mul", [graph.op("Tanh", [graph.op("Div", [logits, scale])]), scale]);
 }
 
 /** What log Σ exp and the entropy are made of: H = log Σ exp(logits) − Σ p · logits. */
