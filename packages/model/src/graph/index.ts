@@ -3,7 +3,18 @@ export { buildGraphs, type GraphRole } from "./build-graphs.ts";
 export type { AttentionSpec, DecoderSpec, LayerKind, RopeScaling, RopeSpec } from "./decoder-spec.ts";
 export { GraphWeights } from "./graph-weights.ts";
 export { HEAD, logSumExp, TOP_CANDIDATES } from "./heads.ts";
-export { FLOAT32, type MatrixFormat, type Precision } from "./precision.ts";
+export {
+  BLOCK_SIZES,
+  FLOAT32,
+  type MatrixFormat,
+  PRECISION_NAMES,
+  type Precision,
+  type PrecisionName,
+  type PrecisionOptions,
+  precisionOf,
+  VOCABULARY_FORMATS,
+  type VocabularyFormat,
+} from "./precision.ts";
 export { ropeTables } from "./rope.ts";
 export { STEERING, type SteeringParts } from "./steering.ts";
 export { STORED_BYTES, type StoredTensor, scalesOf, storedTensors } from "./stored-tensors.ts";

@@ -8,12 +8,46 @@ export type MatrixFormat =
 
 /** Formats of the parts of a model. Norms, biases, residual stream and steering are float32 in all of them. */
 export interface Precision {
-  readonly name: "float32" | "int8" | "int4" | "bfloat16";
+  readonly name: PrecisionName;
   /** Projections of attention and MLP. */
   readonly linear: MatrixFormat;
   readonly embedding: MatrixFormat;
   /** A tied head in the embedding's format shares its bytes. */
   readonly head: MatrixFormat;
+}
+
+export const PRECISION_NAMES = ["float32", "int8", "int4", "bfloat16"] as const;
+
+export type PrecisionName = (typeof PRECISION_NAMES)[number];
+
+export const BLOCK_SIZES = [32, 128] as const;
+
+/** Formats that the embedding and the head of an integer model may have. */
+export const VOCABULARY_FORMATS = ["float32", "int8", "int4"] as const;
+
+export type VocabularyFormat = (typeof VOCABULARY_FORMATS)[number];
+
+/** Choices within `int8` and `int4`; `float32` and `bfloat16` have none. */
+export interface PrecisionOptions {
+  /**
+   * Elements of a row that share a scale. Activations are rounded in the same blocks, so that small blocks are closer to
+   * float32; large ones are 9 % (int8) to 17 % (int4) smaller where the width is a multiple of them.
+   *
+   * @default 32
+   */
+  readonly block?: (typeof BLOCK_SIZES)[number];
+  /**
+   * Format of the embedding. It is gathered from, not multiplied: rows are read back as float32.
+   *
+   * @default "int8"
+   */
+  readonly embedding?: VocabularyFormat;
+  /**
+   * Format of the output head. Every logit reads it, so that its rounding shows more than a layer's.
+   *
+   * @default "int8"
+   */
+  readonly head?: VocabularyFormat;
 }
 
 export const FLOAT32: Precision = {
@@ -22,3 +56,45 @@ export const FLOAT32: Precision = {
   embedding: { kind: "float32" },
   head: { kind: "float32" },
 };
+
+const BFLOAT16: Precision = {
+  name: "bfloat16",
+  linear: { kind: "bfloat16" },
+  embedding: { kind: "bfloat16" },
+  head: { kind: "bfloat16" },
+};
+
+const DEFAULT_BLOCK = 32;
+
+/**
+ * The formats that a precision stands for.
+ *
+ * @throws RangeError for a name, block or format that is not listed here, or options where there is nothing to choose
+ */
+export function precisionOf(name: PrecisionName, options: PrecisionOptions = {}): Precision {
+  if (!PRECISION_NAMES.includes(name)) {
+    throw new RangeError(`there is no precision "${name}"; choose ${PRECISION_NAMES.join(", ")}`);
+  }
+  if (name === "float32" || name === "bfloat16") {
+    const [option] = Object.entries(options).find(([, value]) => value !== undefined) ?? [];
+    if (option !== undefined) throw new RangeError(`precision ${name} has no choice of ${option}; int8 and int4 have`);
+    return name === "float32" ? FLOAT32 : BFLOAT16;
+  }
+  const block = options.block ?? DEFAULT_BLOCK;
+  if (!BLOCK_SIZES.includes(block)) {
+    throw new RangeError(`blocks of ${block} are not supported; choose ${BLOCK_SIZES.join(" or ")}`);
+  }
+  const nbits = (bits: 4 | 8) => ({ kind: "nbits", bits, block }) as const;
+  const vocabulary = (part: string, format: VocabularyFormat): MatrixFormat => {
+    if (!VOCABULARY_FORMATS.includes(format)) {
+      throw new RangeError(`the ${part} cannot be ${format}; choose ${VOCABULARY_FORMATS.join(", ")}`);
+    }
+    return format === "float32" ? { kind: format } : nbits(format === "int8" ? 8 : 4);
+  };
+  return {
+    name,
+    linear: nbits(name === "int8" ? 8 : 4),
+    embedding: vocabulary("embedding", options.embedding ?? "int8"),
+    head: vocabulary("head", options.head ?? "int8"),
+  };
+}

@@ -1,0 +1,1 @@
+export { blocksOf, dequantizeRows, type QuantizedRows, type QuantizedShape, quantizeRows } from "./quantize-rows.ts";
