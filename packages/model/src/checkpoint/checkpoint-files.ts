@@ -1,10 +1,15 @@
-import { type FileHandle, open, realpath, stat } from "node:fs/promises";
+import { realpath, stat } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { CheckpointError } from "../errors.ts";
+import { openRegularFile, readExactly } from "./file-reads.ts";
+import { quote } from "./quote.ts";
 import { parseStrictJson } from "./strict-json.ts";
 
-/** Largest JSON file read whole; the largest tokenizer.json in use is about 35 MB. */
-const MAX_JSON_BYTES = 100 * 1024 * 1024;
+/** Largest text file read whole; the largest tokenizer.json in use is about 35 MB. */
+const MAX_TEXT_BYTES = 100 * 1024 * 1024;
+
+/** Largest config.json; with a name for each of 20,000 classes it has about 1 MB. */
+const MAX_OBJECT_BYTES = 4 * 1024 * 1024;
 
 /**
  * The files of one checkpoint directory, by plain name.
@@ -29,21 +34,29 @@ export class CheckpointFiles {
     return new CheckpointFiles(resolved);
   }
 
-  /** Absolute path of the regular file `name`, or undefined when there is none. */
+  /**
+   * Absolute path of the regular file `name`, links resolved, or undefined when there is none.
+   *
+   * @throws CheckpointError CHECKPOINT_UNSAFE_PATH when it is no file of this directory
+   */
   async find(name: string): Promise<string | undefined> {
-    if (name === "" || name.includes("/") || name.includes("\\") || name.includes("\0") || name.startsWith(".")) {
-      throw new CheckpointError("CHECKPOINT_UNSAFE_PATH", `file name ${JSON.stringify(name)} is not a plain file name`);
+    if (!isPlainName(name)) {
+      throw new CheckpointError("CHECKPOINT_UNSAFE_PATH", `file name ${quote(name)} is not a plain file name`);
     }
     const path = await realpath(join(this.directory, name)).catch((error: NodeJS.ErrnoException) => {
       if (error.code === "ENOENT") return undefined;
-      throw new CheckpointError("CHECKPOINT_NOT_FOUND", `cannot read "${name}": ${error.code}`, { cause: error });
+      throw new CheckpointError("CHECKPOINT_NOT_FOUND", `cannot read ${quote(name)}: ${error.code}`, { cause: error });
     });
     if (path === undefined) return undefined;
     if (dirname(path) !== this.directory && dirname(path) !== this.#cachedBlobs()) {
-      throw new CheckpointError("CHECKPOINT_UNSAFE_PATH", `"${name}" is a link that leads out of the checkpoint`);
+      throw new CheckpointError(
+        "CHECKPOINT_UNSAFE_PATH",
+        `${quote(name)} is a link that leads out of the checkpoint. ` +
+          `Make a copy with the files in place of the links, as "cp -rL" does, and import that.`,
+      );
     }
     if (!(await stat(path)).isFile()) {
-      throw new CheckpointError("CHECKPOINT_UNSAFE_PATH", `"${name}" is not a regular file`);
+      throw new CheckpointError("CHECKPOINT_UNSAFE_PATH", `${quote(name)} is not a regular file`);
     }
     return path;
   }
@@ -57,25 +70,26 @@ export class CheckpointFiles {
   /** @throws CheckpointError CHECKPOINT_NOT_FOUND when there is no such file */
   async require(name: string): Promise<string> {
     const path = await this.find(name);
-    if (path === undefined) throw new CheckpointError("CHECKPOINT_NOT_FOUND", `the checkpoint has no "${name}"`);
+    if (path === undefined) throw new CheckpointError("CHECKPOINT_NOT_FOUND", `the checkpoint has no ${quote(name)}`);
     return path;
   }
 
-  async openRequired(name: string): Promise<FileHandle> {
-    return open(await this.require(name), "r");
-  }
-
-  /** Text of a small file, or undefined when there is none. */
-  async readText(name: string): Promise<string | undefined> {
+  /**
+   * Text of a small file, or undefined when there is none.
+   *
+   * @throws CheckpointError CHECKPOINT_CONFIG_INVALID when it is over the limit or not UTF-8
+   */
+  async readText(name: string, maxBytes = MAX_TEXT_BYTES): Promise<string | undefined> {
     const path = await this.find(name);
     if (path === undefined) return undefined;
-    const file = await open(path, "r");
+    const file = await openRegularFile(path, name);
     try {
       const { size } = await file.stat();
-      if (size > MAX_JSON_BYTES) {
-        throw invalid(name, `has ${size} bytes, over the limit of ${MAX_JSON_BYTES}`);
-      }
-      return new TextDecoder("utf-8", { fatal: true }).decode(await file.readFile());
+      if (size > maxBytes) throw invalid(name, `has ${size} bytes, over the limit of ${maxBytes}`);
+      // As many as it had: a file that someone keeps writing to would never end.
+      const bytes = new Uint8Array(size);
+      await readExactly(file, bytes, 0, name);
+      return new TextDecoder("utf-8", { fatal: true }).decode(bytes);
     } catch (error) {
       if (error instanceof TypeError) throw invalid(name, "is not UTF-8");
       throw error;
@@ -85,17 +99,22 @@ export class CheckpointFiles {
   }
 
   /** A JSON object, or undefined when there is no such file. */
-  async readObject(name: string): Promise<Record<string, unknown> | undefined> {
-    const text = await this.readText(name);
+  async readObject(name: string, maxBytes = MAX_OBJECT_BYTES): Promise<Record<string, unknown> | undefined> {
+    const text = await this.readText(name, maxBytes);
     return text === undefined ? undefined : parseObject(name, text);
   }
+}
+
+/** Whether `name` can only be a file of the directory it is looked for in. */
+export function isPlainName(name: string): boolean {
+  return name !== "" && !name.startsWith(".") && !/[/\\\0]/.test(name);
 }
 
 /**
  * @param name - where the text came from, for the message
  * @throws CheckpointError CHECKPOINT_CONFIG_INVALID when `text` is not one JSON object
  */
-export function parseObject(name: string, text: string): Record<string, unknown> {
+function parseObject(name: string, text: string): Record<string, unknown> {
   let value: unknown;
   try {
     value = parseStrictJson(text);
@@ -107,5 +126,5 @@ export function parseObject(name: string, text: string): Record<string, unknown>
 }
 
 function invalid(name: string, what: string, cause?: unknown): CheckpointError {
-  return new CheckpointError("CHECKPOINT_CONFIG_INVALID", `"${name}" ${what}`, { cause });
+  return new CheckpointError("CHECKPOINT_CONFIG_INVALID", `${quote(name)} ${what}`, { cause });
 }

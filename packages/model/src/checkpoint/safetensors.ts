@@ -1,78 +1,64 @@
 import type { FileHandle } from "node:fs/promises";
 import { CheckpointError } from "../errors.ts";
+import { openRegularFile, readExactly } from "./file-reads.ts";
+import { quote } from "./quote.ts";
 import { MAX_HEADER_BYTES, parseSafetensorsHeader, type TensorEntry } from "./safetensors-header.ts";
 
-/** One read call moves at most this much: the platform's own limit is 2 GiB, and between reads an abort is seen. */
-const READ_BYTES = 64 * 1024 * 1024;
-
 /**
- * A safetensors file, its header checked, its tensors read when asked for.
+ * A safetensors file, its header checked against its size.
  *
  * Owns the file handle; `close` it (or `await using`).
  */
 export class SafetensorsFile {
-  readonly tensors: ReadonlyMap<string, TensorEntry>;
-  readonly #file: FileHandle;
-  readonly #name: string;
+  readonly name: string;
+  readonly path: string;
+  /** In file order. */
+  readonly tensors: readonly TensorEntry[];
+  /** For reading; closed with this object. */
+  readonly handle: FileHandle;
+  readonly #version: string;
 
-  private constructor(file: FileHandle, name: string, tensors: ReadonlyMap<string, TensorEntry>) {
-    this.#file = file;
-    this.#name = name;
+  private constructor(handle: FileHandle, path: string, name: string, tensors: TensorEntry[], version: string) {
+    this.handle = handle;
+    this.path = path;
+    this.name = name;
     this.tensors = tensors;
+    this.#version = version;
   }
 
   /**
-   * Takes ownership of `file`, also when it throws.
-   *
+   * @param path - absolute, links resolved
    * @param name - the file's name, for messages
    * @throws CheckpointError CHECKPOINT_CORRUPT when the header or the layout is wrong
    */
-  static async open(file: FileHandle, name: string): Promise<SafetensorsFile> {
+  static async open(path: string, name: string): Promise<SafetensorsFile> {
+    const handle = await openRegularFile(path, name);
     try {
-      const { size } = await file.stat();
-      const corrupt = (what: string) => new CheckpointError("CHECKPOINT_CORRUPT", `"${name}": ${what}`);
-      if (size < 8) throw corrupt(`${size} bytes cannot hold a safetensors header`);
-      const prefix = new Uint8Array(8);
-      await readExactly(file, prefix, 0, name);
-      const headerBytes = new DataView(prefix.buffer).getBigUint64(0, true);
-      if (headerBytes > MAX_HEADER_BYTES) {
-        throw corrupt(`the header claims ${headerBytes} bytes, over the limit of ${MAX_HEADER_BYTES}`);
-      }
-      if (8 + Number(headerBytes) > size) {
-        throw corrupt(`the header claims ${headerBytes} bytes, the file has ${size}`);
-      }
-      const json = new Uint8Array(Number(headerBytes));
-      await readExactly(file, json, 8, name);
-      const entries = parseSafetensorsHeader(json, size, name);
-      return new SafetensorsFile(file, name, new Map(entries.map((entry) => [entry.name, entry])));
+      const version = await versionOf(handle);
+      const tensors = await readHeader(handle, name);
+      return new SafetensorsFile(handle, path, name, tensors, version);
     } catch (error) {
-      await file.close();
+      await handle.close();
       throw error;
     }
   }
 
   /**
-   * Read one float32 tensor.
-   *
-   * @returns a new array, owned by the caller
-   * @throws CheckpointError CHECKPOINT_UNSUPPORTED for another dtype, CHECKPOINT_CORRUPT when the file shrank meanwhile
+   * @throws CheckpointError CHECKPOINT_CORRUPT when the file has been written to, or another is in its place, since it was
+   *   opened
    */
-  async readFloat32(name: string, signal?: AbortSignal): Promise<Float32Array<ArrayBuffer>> {
-    const entry = this.tensors.get(name);
-    if (entry === undefined) throw new CheckpointError("CHECKPOINT_TENSOR_MISMATCH", `there is no tensor "${name}"`);
-    if (entry.dtype !== "F32") {
-      throw new CheckpointError(
-        "CHECKPOINT_UNSUPPORTED",
-        `tensor "${name}" is ${entry.dtype}; supported: F32. Convert the checkpoint to float32 first.`,
-      );
+  async refuseChange(): Promise<void> {
+    const again = await openRegularFile(this.path, this.name);
+    try {
+      if ((await versionOf(again)) === this.#version) return;
+    } finally {
+      await again.close();
     }
-    const values = new Float32Array(entry.byteLength / 4);
-    await readExactly(this.#file, new Uint8Array(values.buffer), entry.offset, this.#name, signal);
-    return values;
+    throw new CheckpointError("CHECKPOINT_CORRUPT", `${quote(this.name)} changed while it was being imported`);
   }
 
   async close(): Promise<void> {
-    await this.#file.close();
+    await this.handle.close();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -80,20 +66,24 @@ export class SafetensorsFile {
   }
 }
 
-async function readExactly(
-  file: FileHandle,
-  into: Uint8Array,
-  position: number,
-  name: string,
-  signal?: AbortSignal,
-): Promise<void> {
-  let done = 0;
-  while (done < into.byteLength) {
-    signal?.throwIfAborted();
-    const { bytesRead } = await file.read(into, done, Math.min(READ_BYTES, into.byteLength - done), position + done);
-    if (bytesRead === 0) {
-      throw new CheckpointError("CHECKPOINT_CORRUPT", `"${name}" ends at byte ${position + done}, within its data`);
-    }
-    done += bytesRead;
+/** What differs once a file is written to, or is another file. */
+async function versionOf(file: FileHandle): Promise<string> {
+  const { dev, ino, size, mtimeNs } = await file.stat({ bigint: true });
+  return [dev, ino, size, mtimeNs].join();
+}
+
+async function readHeader(file: FileHandle, name: string): Promise<TensorEntry[]> {
+  const { size } = await file.stat();
+  const corrupt = (what: string) => new CheckpointError("CHECKPOINT_CORRUPT", `${quote(name)}: ${what}`);
+  if (size < 8) throw corrupt(`${size} bytes cannot hold a safetensors header`);
+  const prefix = new Uint8Array(8);
+  await readExactly(file, prefix, 0, name);
+  const headerBytes = new DataView(prefix.buffer).getBigUint64(0, true);
+  if (headerBytes > MAX_HEADER_BYTES) {
+    throw corrupt(`the header claims ${headerBytes} bytes, over the limit of ${MAX_HEADER_BYTES}`);
   }
+  if (8 + Number(headerBytes) > size) throw corrupt(`the header claims ${headerBytes} bytes, the file has ${size}`);
+  const json = new Uint8Array(Number(headerBytes));
+  await readExactly(file, json, 8, name);
+  return parseSafetensorsHeader(json, size, name);
 }
