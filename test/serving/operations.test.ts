@@ -81,7 +81,7 @@ test("GetModel tells the manifest of the package, and how many run at once", asy
     modelChecksum,
     graphDigest,
     tokenizerDigest,
-    precision,
+    precision: precision.name,
     architecture: spec.architecture,
     provider: "cpu",
     layers: spec.layers,

@@ -9,6 +9,13 @@ export {
 } from "./errors.ts";
 export type { DecoderSpec, GraphRole } from "./graph/index.ts";
 export { type ImportOptions, type ImportProgress, type ImportResult, importCheckpoint } from "./import-checkpoint.ts";
+export {
+  isModelName,
+  type ModelsEnvironment,
+  modelNameOf,
+  modelsDirectory,
+  resolveModel,
+} from "./models-directory/models-directory.ts";
 export { type LoadPackageOptions, loadPackage, type ModelPackage, readManifest } from "./package/load-package.ts";
 export type { ModelManifest } from "./package/manifest.ts";
 export {

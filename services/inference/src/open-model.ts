@@ -1,6 +1,6 @@
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { importCheckpoint, loadPackage, type ModelPackage } from "@persona-mesh/model";
+import { importCheckpoint, loadPackage, type ModelPackage, resolveModel } from "@persona-mesh/model";
 import type { Logger } from "@persona-mesh/service";
 import type { WorkerValues } from "./options.ts";
 
@@ -13,8 +13,11 @@ const STARTER = fileURLToPath(new URL("../../../models/starter", import.meta.url
  *
  * @throws ModelPackageError, CheckpointError
  */
-export async function openModel({ model, dataDir }: WorkerValues, log: Logger): Promise<ModelPackage> {
-  if (model !== undefined) return loadPackage(model);
+export async function openModel({ model, models, dataDir }: WorkerValues, log: Logger): Promise<ModelPackage> {
+  if (model !== undefined) {
+    const dataHome = process.env["XDG_DATA_HOME"];
+    return loadPackage(await resolveModel(model, { models, dataHome, cwd: process.cwd() }));
+  }
   const directory = join(dataDir, "models", "starter");
   const { outcome } = await importCheckpoint(STARTER, directory, { overwrite: true });
   if (outcome !== "unchanged") log.info({ directory, outcome }, "imported the starter model");

@@ -1,6 +1,15 @@
 import { option, SERVICE_OPTIONS, type Values, withDefaults } from "@persona-mesh/service";
 import { z } from "zod";
 
+/** More positions than any model has; the model's own bound is checked when it is known. */
+const MAX_CONTEXT = 16_777_216;
+
+/**
+ * Positions of a slot where nothing else is asked for: models of 128k tokens and more would take a machine's memory for
+ * contexts that few requests fill.
+ */
+export const DEFAULT_CONTEXT = 8192;
+
 const count = (max: number) => z.int().min(1).max(max);
 
 /** What the worker can be told, beside what every service can. */
@@ -8,7 +17,11 @@ export const WORKER_OPTIONS = {
   ...withDefaults(SERVICE_OPTIONS, { grpcPort: 7400, managementPort: 7401 }),
   model: option(z.string().min(1).optional(), {
     default: undefined,
-    doc: "Folder of the model package. Unset: the starter model, imported into dataDir at the first start.",
+    doc: "Folder of the model package, or the name of a model in `models`. Unset: the starter model, imported into dataDir at the first start.",
+  }),
+  models: option(z.string().min(1).optional(), {
+    default: undefined,
+    doc: "Folder of models by name, as `persona model list` shows them. Unset: persona-mesh/models in the user's data folder.",
   }),
   personasDir: option(z.string().min(1).optional(), {
     default: undefined,
@@ -17,6 +30,11 @@ export const WORKER_OPTIONS = {
   slots: option(count(1024), {
     default: 16,
     doc: "Requests that run at once. Each takes a full context of KV cache; the log says how much.",
+  }),
+  context: option(count(MAX_CONTEXT).optional(), {
+    default: undefined,
+    unit: "tokens",
+    doc: `Positions of a slot, prompt and reply together; at most the model's. Unset: the model's, at most ${DEFAULT_CONTEXT}.`,
   }),
   tableRows: option(count(1_000_000), {
     default: 1024,

@@ -5,9 +5,11 @@ import { selfTest } from "@persona-mesh/onnx";
 import { InferenceService } from "@persona-mesh/protocol";
 import { bindService, type Logger, type RunningServer, startServer, toServiceError } from "@persona-mesh/service";
 import { Engine } from "./engine/engine.ts";
+import { availableMemory, planMemory, requireMemory, servedContext } from "./memory-plan.ts";
 import { openModel } from "./open-model.ts";
 import type { WorkerValues } from "./options.ts";
 import { PersonaStore } from "./personas/persona-store.ts";
+import { requireRunnable } from "./precision-support.ts";
 import { ERROR_MAPPERS } from "./rpc/error-mapping.ts";
 import { inferenceService } from "./rpc/inference-service.ts";
 import { mostTextBytes } from "./rpc/prompt.ts";
@@ -26,7 +28,7 @@ export interface RunningWorker {
 /**
  * Load the model, take in the personas, open the port.
  *
- * @throws ServiceError with the reason: MODEL_PACKAGE_CORRUPT, PORT_IN_USE, CONFIG_INVALID
+ * @throws ServiceError with the reason: MODEL_PACKAGE_CORRUPT, PRECISION_UNSUPPORTED, PORT_IN_USE, CONFIG_INVALID
  */
 export async function startWorker(values: WorkerValues, log: Logger): Promise<RunningWorker> {
   await using started = new AsyncDisposableStack();
@@ -65,6 +67,13 @@ async function openWorker(values: WorkerValues, log: Logger, resources: AsyncDis
   await selfTest();
   const model = await openModel(values, log);
   const { spec, modelChecksum, graphDigest, weightBytes } = model.manifest;
+  requireRunnable(model.manifest);
+  const contextTokens = servedContext(spec, values.context);
+  const memory = { slots: values.slots, tableRows: values.tableRows, contextTokens };
+  const plan = planMemory(spec, weightBytes, memory);
+  const availableBytes = availableMemory();
+  log.info({ ...memory, ...plan, availableBytes }, "memory needed once every slot is full");
+  requireMemory(spec, plan, memory, availableBytes);
   const text = await loadTokenizer(model);
   const table = new SteeringTable({ rows: values.tableRows, hidden: spec.hidden, layers: spec.layers });
   const runtime = resources.use(
@@ -72,6 +81,7 @@ async function openWorker(values: WorkerValues, log: Logger, resources: AsyncDis
       { ...model, spec, weights: model.manifest.weights },
       {
         slots: values.slots,
+        contextTokens,
         table: table.values,
         spinning: values.spinning,
         ...(values.threads === undefined ? {} : { threads: values.threads }),
@@ -86,7 +96,7 @@ async function openWorker(values: WorkerValues, log: Logger, resources: AsyncDis
       cacheBytes: runtime.cacheBytes,
       tableBytes: table.values.byteLength,
       slots: values.slots,
-      contextTokens: spec.contextTokens,
+      contextTokens,
     },
     "model loaded",
   );
@@ -112,7 +122,8 @@ async function openWorker(values: WorkerValues, log: Logger, resources: AsyncDis
   return {
     model,
     text,
-    mostTextBytes: mostTextBytes(text.tokenizer, spec.contextTokens),
+    contextTokens,
+    mostTextBytes: mostTextBytes(text.tokenizer, contextTokens),
     engine,
     table,
     personas,

@@ -7,6 +7,8 @@ import type { SteeringTable } from "./table/index.ts";
 export interface Worker {
   readonly model: ModelPackage;
   readonly text: ModelText;
+  /** Positions of a slot: what is served of the model's context. */
+  readonly contextTokens: number;
   /** Longer texts, in UTF-8 bytes, are too long for the context whatever they say. */
   readonly mostTextBytes: number;
   readonly engine: Engine;

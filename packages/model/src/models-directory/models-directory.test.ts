@@ -21,7 +21,8 @@ describe("resolveModel", () => {
   let folder: string;
   beforeEach(async () => {
     folder = await mkdtemp(join(tmpdir(), "models-directory-"));
-    for (const path of ["here/both", "models/both", "models/named"]) await mkdir(join(folder, path), { recursive: true });
+    for (const path of ["here/both", "models/both", "models/named"])
+      await mkdir(join(folder, path), { recursive: true });
   });
   afterEach(() => rm(folder, { recursive: true }));
 

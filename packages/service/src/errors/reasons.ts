@@ -210,6 +210,14 @@ export const REASONS = {
     retry: "never",
     exitCode: 4,
   },
+  PRECISION_UNSUPPORTED: {
+    code: status.FAILED_PRECONDITION,
+    meaning:
+      "The worker's execution provider has no kernels for the model package's precision. The worker does not start.",
+    remedy: "Import the checkpoint in another precision, or run the worker on the provider that the message names.",
+    retry: "never",
+    exitCode: 5,
+  },
   PORT_IN_USE: {
     code: status.UNAVAILABLE,
     meaning: "Another process listens on a port that the service was told to use. The service does not start.",

@@ -31,7 +31,7 @@ export async function* generate(
   request: GenerateRequest,
   context: CallContext,
 ): AsyncGenerator<Response> {
-  const { spec, tokens } = worker.model.manifest;
+  const { tokens } = worker.model.manifest;
   const sampling = samplingOf(request);
   const prompt = encodePrompt(worker, request.prompt);
   const worn = selectPersona(worker, context.caller, request.persona);
@@ -43,7 +43,7 @@ export async function* generate(
     sampling,
     seed,
     maxTokens: request.maxTokens ?? DEFAULT_MAX_TOKENS,
-    room: spec.contextTokens - prompt.length,
+    room: worker.contextTokens - prompt.length,
     stops: request.stop,
     topLogProbs: request.topLogProbs,
     endTokens: new Set(request.ignoreEos ? [] : tokens.eos),

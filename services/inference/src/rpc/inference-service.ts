@@ -27,7 +27,7 @@ export function inferenceService(worker: Worker): ServiceImplementation<typeof I
         layers: spec.layers,
         hiddenSize: spec.hidden,
         vocabularySize: spec.vocabulary,
-        contextTokens: spec.contextTokens,
+        contextTokens: worker.contextTokens,
         slots: worker.engine.figures().slots,
       };
     },

@@ -28,10 +28,9 @@ export function mostTextBytes(tokenizer: Tokenizer, contextTokens: number): numb
 }
 
 /** @throws ServiceError PROMPT_TOO_LONG for a text that is too long whatever it says */
-export function requireReadable({ model, mostTextBytes }: Worker, text: string): void {
+export function requireReadable({ contextTokens, mostTextBytes }: Worker, text: string): void {
   const bytes = Buffer.byteLength(text);
   if (bytes <= mostTextBytes) return;
-  const { contextTokens } = model.manifest.spec;
   throw new ServiceError(
     "PROMPT_TOO_LONG",
     `the text has ${bytes} bytes; no text over ${mostTextBytes} fits the context of ${contextTokens} tokens`,
@@ -40,8 +39,7 @@ export function requireReadable({ model, mostTextBytes }: Worker, text: string):
 }
 
 /** @throws ServiceError PROMPT_TOO_LONG */
-export function requireRoom({ model }: Pick<Worker, "model">, tokens: number, room: number): void {
-  const { contextTokens } = model.manifest.spec;
+export function requireRoom({ contextTokens }: Pick<Worker, "contextTokens">, tokens: number, room: number): void {
   if (tokens + room <= contextTokens) return;
   throw new ServiceError(
     "PROMPT_TOO_LONG",

@@ -338,7 +338,7 @@ export type GenerateRequest = Message<"persona.inference.v1.GenerateRequest"> & 
   sampling?: Sampling | undefined;
 
   /**
-   * 256 where unset; prompt and reply together never exceed the model's context.
+   * 256 where unset; prompt and reply together never exceed the served context, GetModelResponse.context_tokens.
    *
    * @generated from field: optional uint32 max_tokens = 4;
    */
@@ -750,14 +750,14 @@ export type ScoreRequest = Message<"persona.inference.v1.ScoreRequest"> & {
   persona?: PersonaSelector | undefined;
 
   /**
-   * Scored one by one after the prompt. At most 64.
+   * Scored one by one after the prompt. At most 64, of at most 131,072 tokens in all.
    *
    * @generated from field: repeated persona.inference.v1.Continuation continuations = 3;
    */
   continuations: Continuation[];
 
   /**
-   * Whose probability mass as the next token after the prompt is wanted. At most 64.
+   * Whose probability mass as the next token after the prompt is wanted. At most 64, of at most 65,536 ids in all.
    *
    * @generated from field: repeated persona.inference.v1.TokenSet token_sets = 4;
    */
@@ -1093,7 +1093,7 @@ export type GetModelResponse = Message<"persona.inference.v1.GetModelResponse"> 
   vocabularySize: number;
 
   /**
-   * Tokens of prompt and reply together.
+   * Tokens of prompt and reply together, as served: the model may have more.
    *
    * @generated from field: uint32 context_tokens = 9;
    */
@@ -1229,7 +1229,7 @@ export const FinishReason = {
   MAX_TOKENS: 3,
 
   /**
-   * The model's context is full.
+   * The served context is full.
    *
    * @generated from enum value: FINISH_REASON_CONTEXT = 4;
    */
