@@ -23,6 +23,11 @@ export class GraphWeights {
     this.#file = weightsFile;
   }
 
+  /** Element type that attention computes in and the KV cache has; everything around it is float32. */
+  get activations(): "float32" | "bfloat16" {
+    return this.precision.linear.kind === "bfloat16" ? "bfloat16" : "float32";
+  }
+
   /** A norm's or a bias's values, float32. */
   vector(graph: GraphBuilder, name: string): Value {
     return this.#tensor(graph, name);

@@ -135,6 +135,11 @@ export class GraphBuilder {
     return { name };
   }
 
+  /** Add a conversion to another element type. */
+  cast(x: Value, type: ElementType): Value {
+    return this.op("Cast", [x], { attributes: { to: DATA_TYPE[type] } });
+  }
+
   /**
    * Add a node with several outputs, in the operator's order.
    *
