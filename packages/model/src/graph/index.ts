@@ -1,4 +1,5 @@
-export { BODY, type BodyOptions, buildBody } from "./body.ts";
+export { type BodyOptions, buildBody } from "./body.ts";
+export { BODY } from "./body-ports.ts";
 export { buildGraphs, type GraphRole } from "./build-graphs.ts";
 export type { AttentionSpec, DecoderSpec, LayerKind, RopeScaling, RopeSpec } from "./decoder-spec.ts";
 export { GraphWeights } from "./graph-weights.ts";
