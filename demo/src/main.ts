@@ -74,7 +74,7 @@ function narrator() {
 }
 
 function report({ personas, unsteeredRowIdentical, switchMicros, tokensPerSecond }: DemoFigures): string {
-  const share = (value: number) => value.toFixed(2).padStart(9);
+  const share = (value: number) => value.toFixed(2).padStart(11);
   const rows = personas.map(
     (p) =>
       `${p.name.padEnd(34)}${p.alpha.toFixed(2).padStart(6)}${p.layers.join(",").padStart(10)}` +
@@ -84,7 +84,7 @@ function report({ personas, unsteeredRowIdentical, switchMicros, tokensPerSecond
   );
   const header =
     `${"persona".padEnd(34)}${"alpha".padStart(6)}${"layers".padStart(10)}` +
-    ["tone", "unsteered", "told", "random", "on topic", "coherence"].map((name) => name.padStart(9)).join("");
+    ["tone", "unsteered", "told", "random", "on topic", "coherence"].map((name) => name.padStart(11)).join("");
   const [first] = personas;
   return [
     "",
