@@ -25,7 +25,11 @@ export type ModelPackageReason =
   /** Written in a format version that is not read here. */
   | "MODEL_PACKAGE_VERSION_UNSUPPORTED"
   /** The output directory holds something else, and `overwrite` was not asked for. */
-  | "MODEL_PACKAGE_EXISTS";
+  | "MODEL_PACKAGE_EXISTS"
+  /** Not removed: its directory also holds files that are not the package's. */
+  | "MODEL_PACKAGE_HAS_OTHER_FILES"
+  /** Not removed: a running process has it open. */
+  | "MODEL_PACKAGE_IN_USE";
 
 /** Why text could not be turned into tokens or back. */
 export type TokenizerReason =

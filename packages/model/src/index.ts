@@ -9,6 +9,7 @@ export {
 } from "./errors.ts";
 export type { DecoderSpec, GraphRole } from "./graph/index.ts";
 export { type ImportOptions, type ImportProgress, type ImportResult, importCheckpoint } from "./import-checkpoint.ts";
+export { type ListedModel, listModels } from "./models-directory/list-models.ts";
 export {
   isModelName,
   type ModelsEnvironment,
@@ -16,6 +17,7 @@ export {
   modelsDirectory,
   resolveModel,
 } from "./models-directory/models-directory.ts";
+export { checkRemovable, type RemovableModel, removeModel } from "./models-directory/remove-model.ts";
 export { type LoadPackageOptions, loadPackage, type ModelPackage, readManifest } from "./package/load-package.ts";
 export type { ModelManifest } from "./package/manifest.ts";
 export {
