@@ -1,5 +1,6 @@
 import { join } from "node:path";
 import { importCheckpoint } from "@persona-mesh/model";
+import { FinishReason } from "@persona-mesh/protocol";
 import { expect, test } from "vitest";
 import { failureOf } from "../support/failure.ts";
 import { STARTER } from "../support/starter-package.ts";
@@ -23,7 +24,7 @@ test("a worker serves the context that it was told, and no more", async () => {
     metadata: { tokens: String(CONTEXT), contextTokens: String(CONTEXT) },
   });
   const reply = await client.generateText({ prompt: ids(CONTEXT - 4), ignoreEos: true });
-  expect(reply).toMatchObject({ finishReason: "CONTEXT" });
+  expect(reply).toMatchObject({ finished: { reason: FinishReason.CONTEXT, completionTokens: 4 } });
   const text = { input: { case: "text" as const, value: "where ".repeat(200_000) } };
   expect(await failureOf(client.generateText({ prompt: text }))).toMatchObject({
     reason: "PROMPT_TOO_LONG",
