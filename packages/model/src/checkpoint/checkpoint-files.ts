@@ -8,8 +8,14 @@ import { parseStrictJson } from "./strict-json.ts";
 /** Largest text file read whole; the largest tokenizer.json in use is about 35 MB. */
 const MAX_TEXT_BYTES = 100 * 1024 * 1024;
 
-/** Largest config.json; with a name for each of 20,000 classes it has about 1 MB. */
-const MAX_OBJECT_BYTES = 4 * 1024 * 1024;
+export interface JsonLimits {
+  readonly maxBytes: number;
+  /** A value takes up to 100 bytes of memory, and more while it is checked. */
+  readonly maxValues: number;
+}
+
+/** For config.json, which has about 1 MB where it names 20,000 classes. */
+const CONFIG_LIMITS: JsonLimits = { maxBytes: 4 * 1024 * 1024, maxValues: 100_000 };
 
 /**
  * The files of one checkpoint directory, by plain name.
@@ -89,7 +95,7 @@ export class CheckpointFiles {
       // As many as it had: a file that someone keeps writing to would never end.
       const bytes = new Uint8Array(size);
       await readExactly(file, bytes, 0, name);
-      return new TextDecoder("utf-8", { fatal: true }).decode(bytes);
+      return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
     } catch (error) {
       if (error instanceof TypeError) throw invalid(name, "is not UTF-8");
       throw error;
@@ -98,10 +104,14 @@ export class CheckpointFiles {
     }
   }
 
-  /** A JSON object, or undefined when there is no such file. */
-  async readObject(name: string, maxBytes = MAX_OBJECT_BYTES): Promise<Record<string, unknown> | undefined> {
-    const text = await this.readText(name, maxBytes);
-    return text === undefined ? undefined : parseObject(name, text);
+  /**
+   * A JSON object, or undefined when there is no such file.
+   *
+   * @throws CheckpointError CHECKPOINT_CONFIG_INVALID when it is something else or over a limit
+   */
+  async readObject(name: string, limits = CONFIG_LIMITS): Promise<Record<string, unknown> | undefined> {
+    const text = await this.readText(name, limits.maxBytes);
+    return text === undefined ? undefined : parseObject(name, text, limits.maxValues);
   }
 }
 
@@ -114,10 +124,10 @@ export function isPlainName(name: string): boolean {
  * @param name - where the text came from, for the message
  * @throws CheckpointError CHECKPOINT_CONFIG_INVALID when `text` is not one JSON object
  */
-function parseObject(name: string, text: string): Record<string, unknown> {
+function parseObject(name: string, text: string, maxValues: number): Record<string, unknown> {
   let value: unknown;
   try {
-    value = parseStrictJson(text);
+    value = parseStrictJson(text, maxValues);
   } catch (error) {
     throw invalid(name, `is not valid JSON: ${(error as Error).message}`, error);
   }

@@ -1,7 +1,8 @@
-/** Longest name in a message: a hostile file may hold names of megabytes. */
-const MAX_QUOTED = 120;
+/** Longest text of a value in a message: a hostile file may hold names of megabytes. */
+const MAX_QUOTED = 160;
 
-/** A name from a file that is not trusted, for a message: bounded, and without control characters. */
-export function quote(name: string): string {
-  return JSON.stringify(name.length > MAX_QUOTED ? `${name.slice(0, MAX_QUOTED)}…` : name);
+/** A value from a file that is not trusted, for a message: as JSON, so without control characters, and bounded. */
+export function quote(value: unknown): string {
+  const text = JSON.stringify(value) ?? "missing";
+  return text.length > MAX_QUOTED ? `${text.slice(0, MAX_QUOTED)}…` : text;
 }

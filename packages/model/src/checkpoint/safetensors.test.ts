@@ -84,7 +84,7 @@ describe("SafetensorsFile", () => {
     [
       "an unknown dtype",
       rawSafetensors(header({ a: { dtype: "Q4", shape: [8], data_offsets: [0, 8] } }), eight),
-      /tensor "a": dtype/,
+      /tensor "a": dtype "Q4" is not known/,
     ],
     ["a shape that is no list", rawSafetensors(header({ a: f32("2", [0, 8]) }), eight), /tensor "a": shape/],
     ["a negative dimension", rawSafetensors(header({ a: f32([-2], [0, 8]) }), eight), /tensor "a": shape/],
@@ -108,6 +108,29 @@ describe("SafetensorsFile", () => {
     ["the same bytes twice", rawSafetensors(header({ a: f32([2], [0, 8]), b: f32([2], [0, 8]) }), eight), /overlaps/],
     ["a hole before a tensor", rawSafetensors(header({ a: f32([1], [4, 8]) }), eight), /4 bytes before tensor "a"/],
     ["bytes after the last tensor", rawSafetensors(header({ a: f32([1], [0, 4]) }), eight), /4 bytes after tensor "a"/],
+    [
+      "a dtype that is no text",
+      rawSafetensors(header({ a: { ...f32([2], [0, 8]), dtype: { toString: 1 } } }), eight),
+      /dtype {"to/,
+    ],
+    ["a tensor that is a number", rawSafetensors(header({ a: 8 }), eight), /tensor "a": is not described by an object/],
+    ["a tensor without fields", rawSafetensors(header({ a: {} }), eight), /tensor "a": dtype missing/],
+    [
+      "half a byte",
+      rawSafetensors(header({ a: { ...f32([3], [0, 8]), dtype: "F4" } }), eight),
+      /takes 1.5 bytes, not 8/,
+    ],
+    [
+      "a name of a million letters",
+      rawSafetensors(header({ [`${"n".repeat(1e6)}`]: 8 }), eight),
+      /tensor "n{99,200}…: is not/,
+    ],
+    [
+      "more values than tensors can need",
+      rawSafetensors(`{"a":[${"[],".repeat(2e6)}[]]}`, eight),
+      /more than 1000000 values/,
+    ],
+    ["a byte order mark", rawSafetensors(`\ufeff${header({ a: f32([2], [0, 8]) })}`, eight), /not valid JSON/],
     ["a further field", rawSafetensors(header({ a: { ...f32([2], [0, 8]), x: 1 } }), eight), /tensor "a"/],
     [
       "metadata that is no map of texts",

@@ -45,7 +45,30 @@ describe("parseStrictJson", () => {
     expect(() => parseStrictJson(`${"[".repeat(1_000_000)}${"]".repeat(1_000_000)}`)).toThrow();
   });
 
-  it.each(["", "{", '{"a":}', "{'a':1}", "nul"])("refuses what is not JSON: %j", (text) => {
+  it("refuses more values than it was told to expect, before it makes them", () => {
+    const millions = `[${"[],".repeat(20_000_000)}[]]`;
+    expect(() => parseStrictJson(millions)).toThrow("more than 4000000 values");
+    expect(parseStrictJson("[1,{},3]", 6)).toEqual([1, {}, 3]);
+    expect(() => parseStrictJson("[1,{},3]", 4)).toThrow("more than 4 values");
+  });
+
+  it.each([
+    ["whitespace", `${" ".repeat(30_000_000)}{}`],
+    ["digits", `{"a":${"9".repeat(30_000_000)}}`],
+    ["escaped quotes", `{"a":"${'\\"'.repeat(15_000_000)}"}`],
+    ["backslashes", `{"a":"${"\\\\".repeat(15_000_000)}"}`],
+  ])("takes 30 MB of %s in its stride", (_, text) => {
+    const start = performance.now();
+    expect(parseStrictJson(text)).toBeTypeOf("object");
+    expect(performance.now() - start).toBeLessThan(10_000);
+  });
+
+  it("names keys of any length in few words", () => {
+    const key = "k".repeat(1_000_000);
+    expect(() => parseStrictJson(`{"${key}":1,"${key}":2}`)).toThrow(/^key "k{100,200}… appears twice$/);
+  });
+
+  it.each(["", "{", '"', '{"a', '"\\\\\\"', '{"a":}', "{'a':1}", "nul"])("refuses what is not JSON: %j", (text) => {
     expect(() => parseStrictJson(text)).toThrow(SyntaxError);
   });
 });

@@ -10,8 +10,8 @@ import { parseShardIndex } from "./shard-index.ts";
 const SINGLE_FILE = "model.safetensors";
 const SHARD_INDEX = "model.safetensors.index.json";
 
-/** The index of 100,000 tensors has about 10 MB; the largest decoder that is supported has 17,000. */
-const MAX_INDEX_BYTES = 16 * 1024 * 1024;
+/** The deepest decoder that is supported has 17,000 tensors, which take 2 MB. */
+const INDEX_LIMITS = { maxBytes: 16 * 1024 * 1024, maxValues: 200_000 };
 
 /** Where a tensor lies among the files of a checkpoint. */
 export interface PlacedTensor extends TensorEntry {
@@ -42,7 +42,7 @@ export class WeightFiles {
    */
   static async open(checkpoint: CheckpointFiles): Promise<WeightFiles> {
     const hasSingle = (await checkpoint.find(SINGLE_FILE)) !== undefined;
-    const index = await checkpoint.readObject(SHARD_INDEX, MAX_INDEX_BYTES);
+    const index = await checkpoint.readObject(SHARD_INDEX, INDEX_LIMITS);
     if (!hasSingle && index === undefined) await refuseOtherFormats(checkpoint, SINGLE_FILE);
     const shards = index && parseShardIndex(index, SHARD_INDEX);
     const names = shards === undefined ? [SINGLE_FILE] : [...shards.keys()];
