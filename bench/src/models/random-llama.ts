@@ -6,10 +6,15 @@ import {
   type DecoderSpec,
   FLOAT32,
   GraphWeights,
+  type PlannedWeight,
+  type Precision,
   planWeights,
+  type StoredTensor,
   storedTensors,
+  WEIGHT,
   type WeightLocation,
 } from "@persona-mesh/model/graph";
+import { quantizeRows } from "@persona-mesh/model/quantize";
 import type { RunnableModel } from "@persona-mesh/model/runtime";
 
 /** The shape of a 135M Llama, as small models on the Hub have it. */
@@ -43,42 +48,82 @@ const ALIGNMENT = 4096;
 /**
  * Write a model of random weights in the form of a package: as slow, and as large, as a trained one of its shape.
  *
- * Norm gains are 1 and matrices have variance 1 / inputs, so that residuals stay finite over any depth.
+ * The weights are the same at every precision, before rounding. Norm gains are 1 and matrices have variance 1 / inputs, so
+ * that residuals stay finite over any depth.
  * Besides the package's graphs the folder holds `body-off.onnx` and `body-add.onnx`, for comparison.
  */
-export function writeRandomLlama(spec: DecoderSpec, directory: string): RunnableModel {
+export function writeRandomLlama(
+  spec: DecoderSpec,
+  directory: string,
+  precision: Precision = FLOAT32,
+): RunnableModel & { readonly precision: Precision } {
   mkdirSync(directory, { recursive: true });
   const weights: WeightLocation[] = [];
   const weightsPath = join(directory, WEIGHTS_FILE);
   const file = openSync(weightsPath, "w");
-  const random = uniform(1);
   let offset = 0;
-  for (const planned of planWeights(spec)) {
-    const [tensor] = storedTensors(planned);
-    if (tensor === undefined) throw new Error("a weight is stored in at least one tensor");
-    const values = new Float32Array(tensor.shape.reduce((product, extent) => product * extent, 1)).fill(1);
-    if (planned.kind === "matrix") {
-      const scale = Math.sqrt(3 / planned.in);
-      for (let i = 0; i < values.length; i++) values[i] = (2 * random() - 1) * scale;
+  for (const planned of planWeights(spec, undefined, precision)) {
+    for (const { values, ...tensor } of randomTensors(planned)) {
+      writeSync(file, new Uint8Array(values.buffer), 0, values.byteLength, offset);
+      weights.push({ ...tensor, offset, byteLength: values.byteLength });
+      offset = Math.ceil((offset + values.byteLength) / ALIGNMENT) * ALIGNMENT;
     }
-    writeSync(file, new Uint8Array(values.buffer, values.byteOffset, values.byteLength), 0, values.byteLength, offset);
-    weights.push({ ...tensor, offset, byteLength: values.byteLength });
-    offset = Math.ceil((offset + values.byteLength) / ALIGNMENT) * ALIGNMENT;
   }
   closeSync(file);
-  for (const [role, bytes] of buildGraphs(spec, weights, WEIGHTS_FILE)) {
+  for (const [role, bytes] of buildGraphs(spec, weights, WEIGHTS_FILE, precision)) {
     writeFileSync(join(directory, `${role}.onnx`), bytes);
   }
-  writeComparisonGraphs(spec, weights, directory);
-  return { spec, graphPath: (role) => join(directory, `${role}.onnx`), weightsPath, weights };
+  writeComparisonGraphs(spec, weights, directory, precision);
+  return { spec, precision, graphPath: (role) => join(directory, `${role}.onnx`), weightsPath, weights };
 }
 
 /** Bodies that steering is compared with: compiled out, and the addition alone. Beside the weights in `directory`. */
-export function writeComparisonGraphs(spec: DecoderSpec, weights: readonly WeightLocation[], directory: string): void {
-  const table = new GraphWeights(weights, WEIGHTS_FILE, FLOAT32);
+export function writeComparisonGraphs(
+  spec: DecoderSpec,
+  weights: readonly WeightLocation[],
+  directory: string,
+  precision: Precision = FLOAT32,
+): void {
+  const table = new GraphWeights(weights, WEIGHTS_FILE, precision);
   for (const steering of ["off", "add"] as const) {
     writeFileSync(join(directory, `body-${steering}.onnx`), buildBody(spec, table, { steering, residuals: false }));
   }
+}
+
+/** The stored tensors of a weight, with values. */
+function randomTensors(planned: PlannedWeight): (StoredTensor & { values: Float32Array | Uint8Array })[] {
+  const [tensor, scales] = storedTensors(planned);
+  if (tensor === undefined) throw new Error("a weight is stored in at least one tensor");
+  if (planned.kind === "vector") return [{ ...tensor, values: new Float32Array(tensor.shape[0] as number).fill(1) }];
+  const { name, in: width, out: rows, format, layout } = planned;
+  const values = randomRows(name, rows, width);
+  if (format.kind === "float32")
+    return [{ ...tensor, values: layout === "rows" ? values : transpose(values, rows, width) }];
+  if (format.kind !== "nbits" || scales === undefined) throw new Error(`no random weights in ${format.kind}`);
+  const quantized = quantizeRows(values, { rows, in: width, bits: format.bits, block: format.block });
+  return [
+    { ...tensor, values: quantized.data },
+    { ...scales, values: quantized.scales },
+  ];
+}
+
+/** float32[rows, width], the same for a name whatever is stored besides. */
+function randomRows(name: string, rows: number, width: number): Float32Array {
+  const random = uniform(
+    [...(name === WEIGHT.head ? WEIGHT.embedding : name)].reduce((h, c) => Math.imul(h, 31) + c.charCodeAt(0), 7),
+  );
+  const scale = Math.sqrt(3 / width);
+  const values = new Float32Array(rows * width);
+  for (let i = 0; i < values.length; i++) values[i] = (2 * random() - 1) * scale;
+  return values;
+}
+
+function transpose(values: Float32Array, rows: number, width: number): Float32Array {
+  const transposed = new Float32Array(values.length);
+  for (let row = 0; row < rows; row++) {
+    for (let i = 0; i < width; i++) transposed[i * rows + row] = values[row * width + i] as number;
+  }
+  return transposed;
 }
 
 /** Mulberry32: a small deterministic generator, good enough for weights. */

@@ -30,10 +30,11 @@ export type VocabularyFormat = (typeof VOCABULARY_FORMATS)[number];
 /** Choices within `int8` and `int4`; `float32` and `bfloat16` have none. */
 export interface PrecisionOptions {
   /**
-   * Elements of a row that share a scale. Activations are rounded in the same blocks, so that small blocks are closer to
-   * float32; large ones are 9 % (int8) to 17 % (int4) smaller where the width is a multiple of them.
+   * Elements of a row that share a scale; activations are rounded in the same blocks. Small blocks are closer to
+   * float32, large ones faster: of normal weights they lose 0.53 % (32) or 0.65 % (128) in eight bits, 8.1 % or 9.7 % in
+   * four, and a product takes 1.5 to 2 times as long in blocks of 32 as in blocks of 128.
    *
-   * @default 32
+   * @default 128 for matrices of eight bits, 32 for those of four
    */
   readonly block?: (typeof BLOCK_SIZES)[number];
   /**
@@ -64,7 +65,8 @@ const BFLOAT16: Precision = {
   head: { kind: "bfloat16" },
 };
 
-const DEFAULT_BLOCK = 32;
+/** Eight bits are close in any block; with four the error is what is felt. */
+const DEFAULT_BLOCK = { 8: 128, 4: 32 } as const;
 
 /**
  * The formats that a precision stands for.
@@ -80,11 +82,10 @@ export function precisionOf(name: PrecisionName, options: PrecisionOptions = {})
     if (option !== undefined) throw new RangeError(`precision ${name} has no choice of ${option}; int8 and int4 have`);
     return name === "float32" ? FLOAT32 : BFLOAT16;
   }
-  const block = options.block ?? DEFAULT_BLOCK;
-  if (!BLOCK_SIZES.includes(block)) {
-    throw new RangeError(`blocks of ${block} are not supported; choose ${BLOCK_SIZES.join(" or ")}`);
+  if (options.block !== undefined && !BLOCK_SIZES.includes(options.block)) {
+    throw new RangeError(`blocks of ${options.block} are not supported; choose ${BLOCK_SIZES.join(" or ")}`);
   }
-  const nbits = (bits: 4 | 8) => ({ kind: "nbits", bits, block }) as const;
+  const nbits = (bits: 4 | 8) => ({ kind: "nbits", bits, block: options.block ?? DEFAULT_BLOCK[bits] }) as const;
   const vocabulary = (part: string, format: VocabularyFormat): MatrixFormat => {
     if (!VOCABULARY_FORMATS.includes(format)) {
       throw new RangeError(`the ${part} cannot be ${format}; choose ${VOCABULARY_FORMATS.join(", ")}`);

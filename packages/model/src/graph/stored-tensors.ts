@@ -19,7 +19,7 @@ export function scalesOf(matrix: string): string {
  * The tensors of the weights file that hold a weight.
  *
  * A matrix of integers is `uint8[out, blocks, block · bits / 8]`, low nibble first, the last block filled up with zero
- * points, and scales `float32[out · blocks]`: as MatMulNBits reads them.
+ * points, and scales `float32[out, blocks]`: as MatMulNBits reads them.
  */
 export function storedTensors(weight: PlannedWeight): StoredTensor[] {
   if (weight.kind === "vector") {
@@ -34,6 +34,6 @@ export function storedTensors(weight: PlannedWeight): StoredTensor[] {
   const blocks = Math.ceil(weight.in / format.block);
   return [
     { name, dtype: "uint8", shape: [out, blocks, (format.block * format.bits) / 8] },
-    { name: scalesOf(name), dtype: "float32", shape: [out * blocks] },
+    { name: scalesOf(name), dtype: "float32", shape: [out, blocks] },
   ];
 }

@@ -1,7 +1,7 @@
 import { readFileSync, statSync } from "node:fs";
 import { fromBinary } from "@bufbuild/protobuf";
 import { ModelProtoSchema } from "../gen/onnx/onnx_pb.ts";
-import { elementTypeInfo, elementTypeOf } from "./element-type.ts";
+import { elementCount, elementTypeInfo, elementTypeOf } from "./element-type.ts";
 import { OnnxRuntimeError } from "./error.ts";
 import { describe } from "./tensor.ts";
 import type { WeightEntry } from "./weight-entry.ts";
@@ -10,12 +10,14 @@ import type { WeightEntry } from "./weight-entry.ts";
 const MAX_GRAPH_BYTES = 256 << 20;
 
 /**
- * The entries that a graph declares as initializers, each checked against its declaration: the runtime itself takes a
- * tensor of any type and shape in an initializer's place, and computes with it whatever comes out.
+ * The entries that a graph declares as initializers, in the shape that it declares, each checked: the runtime itself
+ * takes a tensor of any type and shape in an initializer's place, and computes with it whatever comes out.
+ *
+ * Graphs may see the same elements in different shapes: a table that one gathers from, another multiplies with.
  *
  * @param source - path or bytes of the graph
  * @throws OnnxRuntimeError INVALID_WEIGHTS when an entry differs from the graph's initializer of the same name in type,
- * shape or place in the file; NO_SUCH_FILE; INVALID_PROTOBUF
+ * number of elements or place in the file; NO_SUCH_FILE; INVALID_PROTOBUF
  */
 export function entriesOfGraph(source: string | Uint8Array, entries: ReadonlyMap<string, WeightEntry>): WeightEntry[] {
   return readInitializers(source).flatMap((declared) => {
@@ -25,10 +27,9 @@ export function entriesOfGraph(source: string | Uint8Array, entries: ReadonlyMap
     const offset = declared.externalData.find(({ key }) => key === "offset")?.value;
     const agrees =
       declared.dataType === elementTypeInfo(entry.type).code &&
-      shape.length === entry.shape.length &&
-      shape.every((extent, axis) => extent === entry.shape[axis]) &&
+      elementCount(shape) === elementCount(entry.shape) &&
       (offset === undefined || Number(offset) === entry.offset);
-    if (agrees) return entry;
+    if (agrees) return { ...entry, shape };
     const type = elementTypeOf(declared.dataType) ?? `type ${declared.dataType}`;
     throw new OnnxRuntimeError(
       "INVALID_WEIGHTS",

@@ -14,7 +14,7 @@ import { WEIGHT_ALIGNMENT, type WeightEntry } from "./weight-entry.ts";
  * One copy of a model's weights for any number of sessions.
  *
  * The file is mapped, and its tensors take the place of the graphs' initializers of the same name, which must agree with
- * them in type, shape and offset; a graph's external data must name a file that is there, normally this one. Kernels that work on
+ * them in type, number of elements and offset; a graph's external data must name a file that is there, normally this one. Kernels that work on
  * a rearranged ("prepacked") form keep it in one container that all sessions share. So private memory holds the
  * prepacked weights once, whatever the number of graphs. Weights that a graph optimizer rewrites (fuses, transposes)
  * cannot be shared; each session then holds its own.
@@ -30,7 +30,8 @@ export class SharedWeights implements Disposable {
   readonly handle: Handle;
   readonly #file: MappedFile;
   readonly #byName: ReadonlyMap<string, WeightEntry>;
-  readonly #values: ReadonlyMap<string, Pointer>;
+  /** By {@link viewKey}. */
+  readonly #values: Map<string, Pointer>;
   readonly #container: Pointer;
 
   /**
@@ -53,7 +54,7 @@ export class SharedWeights implements Disposable {
     const { api } = environment();
     const values = new Map<string, Pointer>();
     try {
-      for (const entry of entries) values.set(entry.name, mappedValue(file, entry));
+      for (const entry of entries) values.set(viewKey(entry), mappedValue(file, entry));
       this.#container = out((address) => api.CreatePrepackedWeightsContainer(address));
     } catch (error) {
       for (const value of values.values()) api.ReleaseValue(value);
@@ -83,10 +84,18 @@ export class SharedWeights implements Disposable {
   attach(sessionOptions: Pointer, source: string | Uint8Array): Pointer {
     this.handle.check();
     const { api } = environment();
-    for (const { name } of entriesOfGraph(source, this.#byName)) {
-      api.AddInitializer(sessionOptions, name, this.#values.get(name) as Pointer);
+    for (const entry of entriesOfGraph(source, this.#byName)) {
+      api.AddInitializer(sessionOptions, entry.name, this.#value(entry));
     }
     return this.#container;
+  }
+
+  /** An entry in a shape of a graph; made once for each shape. */
+  #value(view: WeightEntry): Pointer {
+    const key = viewKey(view);
+    const value = this.#values.get(key) ?? mappedValue(this.#file, view);
+    this.#values.set(key, value);
+    return value;
   }
 
   /**
@@ -108,6 +117,10 @@ export class SharedWeights implements Disposable {
   [Symbol.dispose](): void {
     this.close();
   }
+}
+
+function viewKey({ name, shape }: WeightEntry): string {
+  return `${name}[${shape.join()}]`;
 }
 
 function mappedValue(file: MappedFile, entry: WeightEntry): Pointer {
