@@ -1,7 +1,7 @@
 import { CheckpointError } from "../errors.ts";
 import { checkTensors } from "./check-tensors.ts";
 import { CheckpointFiles } from "./checkpoint-files.ts";
-import { type CheckpointConfig, parseConfig } from "./config.ts";
+import { type CheckpointConfig, type ConfigOptions, parseConfig } from "./config.ts";
 import { convertToFloat32, ELEMENT_BYTES } from "./element-types.ts";
 import { quote } from "./quote.ts";
 import { scanTensor, type TensorSource } from "./tensor-source.ts";
@@ -16,6 +16,10 @@ export interface TensorDigest {
   readonly shape: readonly number[];
   /** sha256 of the tensor's bytes, hexadecimal. */
   readonly sha256: string;
+}
+
+export interface OpenCheckpointOptions extends ConfigOptions {
+  readonly signal?: AbortSignal;
 }
 
 /**
@@ -49,17 +53,19 @@ export class Checkpoint {
   }
 
   /**
+   * Read the config and the headers of the weights; of the weights themselves only a tied head that is there all the same.
+   *
    * @throws CheckpointError naming the file, field or tensor that stops the import
    */
-  static async open(directory: string, signal?: AbortSignal): Promise<Checkpoint> {
+  static async open(directory: string, options: OpenCheckpointOptions = {}): Promise<Checkpoint> {
     const files = await CheckpointFiles.open(directory);
     const json = await files.readObject("config.json");
     if (json === undefined) throw new CheckpointError("CHECKPOINT_NOT_FOUND", `the checkpoint has no "config.json"`);
-    const config = parseConfig(json, await files.readObject("generation_config.json"));
+    const config = parseConfig(json, await files.readObject("generation_config.json"), options);
     const weights = await WeightFiles.open(files);
     try {
       const tensors = checkTensors(config, weights.tensors);
-      if (config.spec.tiedEmbeddings) await refuseUntiedHead(weights, signal);
+      if (config.spec.tiedEmbeddings) await refuseUntiedHead(weights, options.signal);
       return new Checkpoint(files, config, weights, tensors);
     } catch (error) {
       await weights.close();

@@ -1,5 +1,6 @@
 import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import type { ElementType } from "../checkpoint/element-types.ts";
 import { expectedTensors } from "../checkpoint/expected-tensors.ts";
 import type { DecoderSpec } from "../graph/decoder-spec.ts";
 import { fixtureFile } from "./tokenizer-fixture.ts";
@@ -51,18 +52,28 @@ export const TINY_CONFIG: Readonly<Record<string, unknown>> = {
 export interface TinyTensor {
   readonly dtype: string;
   readonly shape: readonly number[];
-  readonly bytes: Uint8Array;
+  readonly bytes: Uint8Array<ArrayBuffer>;
 }
 
-/** Tensors of the tiny model; element i of the n-th tensor is `n + i / 1024`, so that every place can be told. */
-export function tinyTensors(spec: DecoderSpec = TINY_SPEC): Map<string, TinyTensor> {
+/**
+ * Tensors of the tiny model; element i of the n-th tensor is `n + i / 1024`, so that every place can be told (in half
+ * precision as near to it as the type comes).
+ */
+export function tinyTensors(spec: DecoderSpec = TINY_SPEC, dtype: ElementType = "F32"): Map<string, TinyTensor> {
   const tensors = new Map<string, TinyTensor>();
   for (const [name, shape] of expectedTensors(spec, { fusedProjections: false })) {
     const values = new Float32Array(shape.reduce((product, dimension) => product * dimension, 1));
     for (let i = 0; i < values.length; i++) values[i] = tensors.size + i / 1024;
-    tensors.set(name, { dtype: "F32", shape, bytes: new Uint8Array(values.buffer) });
+    tensors.set(name, { dtype, shape, bytes: elementBytes(values, dtype) });
   }
   return tensors;
+}
+
+/** Values in an element type, bfloat16 cut off rather than rounded. */
+function elementBytes(values: Float32Array<ArrayBuffer>, dtype: ElementType): Uint8Array<ArrayBuffer> {
+  if (dtype === "F32") return new Uint8Array(values.buffer);
+  if (dtype === "F16") return new Uint8Array(new Float16Array(values).buffer);
+  return new Uint8Array(Uint16Array.from(new Uint32Array(values.buffer), (bits) => bits >>> 16).buffer);
 }
 
 /** A safetensors file, straight from the format's description. */
@@ -84,11 +95,36 @@ export function rawSafetensors(header: string, data: Uint8Array): Uint8Array {
   return Buffer.concat([length, json, data]);
 }
 
+/**
+ * The tensors in shards with an index, dealt out in turn, to take the place of `model.safetensors`.
+ *
+ * @returns contents by file name
+ */
+export function shardedFiles(
+  tensors: ReadonlyMap<string, TinyTensor>,
+  shards: number,
+): Record<string, Uint8Array | string | undefined> {
+  const name = (index: number) =>
+    `model-${String(index + 1).padStart(5, "0")}-of-${String(shards).padStart(5, "0")}.safetensors`;
+  const files: Record<string, Uint8Array | string | undefined> = { "model.safetensors": undefined };
+  const dealt = [...tensors].map(([tensor], index) => [tensor, name(index % shards)] as const);
+  for (let index = 0; index < shards; index++) {
+    const own = [...tensors].filter((_, position) => position % shards === index);
+    files[name(index)] = safetensorsBytes(new Map(own));
+  }
+  const size = [...tensors.values()].reduce((sum, { bytes }) => sum + bytes.byteLength, 0);
+  files["model.safetensors.index.json"] = JSON.stringify({
+    metadata: { total_size: size },
+    weight_map: Object.fromEntries(dealt),
+  });
+  return files;
+}
+
 export interface TinyCheckpoint {
   readonly config?: unknown;
   readonly weights?: Uint8Array;
   /** Further files, or others than usual; undefined leaves a file out. */
-  readonly files?: Readonly<Record<string, string | undefined>>;
+  readonly files?: Readonly<Record<string, Uint8Array | string | undefined>>;
 }
 
 /** Write a checkpoint directory that imports, except for what `parts` changes. */
