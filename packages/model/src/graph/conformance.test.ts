@@ -13,7 +13,7 @@ import type { DecoderSpec } from "./decoder-spec.ts";
 import type { PlannedWeight } from "./weights-plan.ts";
 
 /**
- * Against transformers (tools/model-fixtures/llama_reference.py): float32 on both sides, sums in another order. The error is
+ * Against transformers (tools/model-fixtures/model_reference.py): float32 on both sides, sums in another order. The error is
  * about 2e-5 on logits of spread 2 to 3; 1e-3 is the project's bound, and a missing feature shows at a hundred times that.
  */
 const TOLERANCE = 1e-3;
