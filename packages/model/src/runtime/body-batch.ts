@@ -88,7 +88,12 @@ export class BodyBatch implements Disposable {
     const pick = (infos: Session["inputs"]) =>
       Object.fromEntries(infos.flatMap(({ name }) => (offered[name] === undefined ? [] : [[name, offered[name]()]])));
     this.#session = session;
-    this.#binding = session.bind({ inputs: pick(session.inputs), outputs: pick(session.outputs) });
+    try {
+      this.#binding = session.bind({ inputs: pick(session.inputs), outputs: pick(session.outputs) });
+    } catch (error) {
+      for (const tensor of this.#tensors) tensor.close();
+      throw error;
+    }
   }
 
   /** Run with what the inputs hold now. @throws as `Session.run` */

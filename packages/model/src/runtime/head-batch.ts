@@ -21,7 +21,12 @@ export class HeadBatch implements Disposable {
     const make = (infos: Session["inputs"]) =>
       Object.fromEntries(infos.map((info) => [info.name, this.#own(info.name, portOf(info, spec), rows)]));
     this.#session = session;
-    this.#binding = session.bind({ inputs: make(session.inputs), outputs: make(session.outputs) });
+    try {
+      this.#binding = session.bind({ inputs: make(session.inputs), outputs: make(session.outputs) });
+    } catch (error) {
+      for (const tensor of this.#tensors.values()) tensor.close();
+      throw error;
+    }
   }
 
   /** The array of a float32 input or output, `[rows, width]`. */

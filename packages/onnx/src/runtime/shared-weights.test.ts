@@ -1,4 +1,13 @@
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import {
+  closeSync,
+  mkdtempSync,
+  openSync,
+  readFileSync,
+  rmSync,
+  truncateSync,
+  writeFileSync,
+  writeSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -176,6 +185,63 @@ test("graphs may see the same elements in different shapes, each its own", async
   const rows = [3, 700].map((row) => file.subarray((row * bytes) / 2, ((row + 1) * bytes) / 2));
   const got = await run(split);
   expect(Buffer.compare(Buffer.from(got.buffer), Buffer.concat(rows))).toBe(0);
+});
+
+describe("a weights file over 4 GiB", () => {
+  const ROW = 4096;
+  /** 5 GiB of a table, so that its rows, and what stands behind it, lie beyond what 32 bits count. */
+  const ROWS = (5 * 2 ** 30) / ROW;
+  const table = { name: "table", type: "uint8", shape: [ROWS, ROW], offset: 0, byteLength: ROWS * ROW } as const;
+  const gain = { name: "gain", type: "float32", shape: [ROW], offset: table.byteLength, byteLength: 4 * ROW } as const;
+  const path = join(folder, "large.bin");
+  /** Rows below 2 GiB, between 2 and 4, and above 4. */
+  const rows = [0, 1, 2 ** 19 + 7, 2 ** 20 - 1, 2 ** 20, ROWS - 1];
+  const valueIn = (row: number, element: number) => (row * 31 + element * 7 + 1) % 251;
+
+  beforeAll(() => {
+    const file = openSync(path, "w");
+    // Sparse: only what is written takes space.
+    truncateSync(path, gain.offset + gain.byteLength);
+    for (const row of rows) {
+      writeSync(
+        file,
+        Uint8Array.from({ length: ROW }, (_, element) => valueIn(row, element)),
+        0,
+        ROW,
+        row * ROW,
+      );
+    }
+    writeSync(
+      file,
+      Float32Array.from({ length: ROW }, (_, element) => 1 + element / ROW),
+      0,
+      4 * ROW,
+      gain.offset,
+    );
+    closeSync(file);
+  });
+
+  test("is read at the right places, by sessions that load it themselves and over shared weights", async () => {
+    const graph = new GraphBuilder("large");
+    const external = (entry: WeightEntry) =>
+      graph.external(entry.name, entry.type, entry.shape, { location: "large.bin", ...entry });
+    const gathered = graph.op("Gather", [external(table), graph.input("ids", "int64", ["batch"])]);
+    const y = graph.ops("Mul", [graph.cast(gathered, "float32"), external(gain)], [{ global: "y" }]);
+    graph.expose(one(y), "float32", ["batch", ROW]);
+    writeFileSync(join(folder, "large.onnx"), graph.build());
+    using weights = SharedWeights.open(path, [table, gain]);
+    expect(weights.byteLength).toBeGreaterThan(2 ** 32);
+    using ids = Tensor.from("int64", [rows.length], BigInt64Array.from(rows, BigInt));
+    for (const options of [{ weights }, {}]) {
+      using session = await Session.load(join(folder, "large.onnx"), options);
+      const { data } = (await session.runAllocating({ ids }, ["y"])).y;
+      const wanted = rows.flatMap((row) =>
+        Array.from({ length: ROW }, (_, element) => Math.fround(valueIn(row, element) * (1 + element / ROW))),
+      );
+      expect(data).toEqual(Float32Array.from(wanted));
+    }
+    expect(() => SharedWeights.open(path, [{ ...gain, offset: gain.offset + 64 }])).toThrow("after the file's");
+  });
 });
 
 test("a graph that is missing, corrupt or names a file that is not there is refused", async () => {
