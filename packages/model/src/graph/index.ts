@@ -13,6 +13,7 @@ export {
   type PrecisionName,
   type PrecisionOptions,
   precisionOf,
+  providerOf,
   VOCABULARY_FORMATS,
   type VocabularyFormat,
 } from "./precision.ts";

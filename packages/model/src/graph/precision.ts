@@ -99,3 +99,8 @@ export function precisionOf(name: PrecisionName, options: PrecisionOptions = {})
     head: vocabulary("head", options.head ?? "int8"),
   };
 }
+
+/** The execution provider that a precision needs; the CPU, which runs the others, has no kernels for bfloat16. */
+export function providerOf({ linear, embedding, head }: Precision): "cpu" | "cuda" {
+  return [linear, embedding, head].some(({ kind }) => kind === "bfloat16") ? "cuda" : "cpu";
+}

@@ -1,5 +1,6 @@
 import type { InferenceService, ListLoadedPersonasRequest } from "@persona-mesh/protocol";
 import { type Caller, ServiceError, type ServiceImplementation } from "@persona-mesh/service";
+import { PROVIDER } from "../precision-support.ts";
 import type { Worker } from "../worker.ts";
 import { captureActivations } from "./capture.ts";
 import { generate } from "./generate.ts";
@@ -23,7 +24,7 @@ export function inferenceService(worker: Worker): ServiceImplementation<typeof I
         tokenizerDigest,
         precision: precision.name,
         architecture: spec.architecture,
-        provider: "cpu",
+        provider: PROVIDER,
         layers: spec.layers,
         hiddenSize: spec.hidden,
         vocabularySize: spec.vocabulary,
