@@ -26,6 +26,8 @@ export type ModelPackageReason =
   | "MODEL_PACKAGE_VERSION_UNSUPPORTED"
   /** The output directory holds something else, and `overwrite` was not asked for. */
   | "MODEL_PACKAGE_EXISTS"
+  /** The disk has no room for it. */
+  | "MODEL_PACKAGE_NO_SPACE"
   /** Not removed: its directory also holds files that are not the package's. */
   | "MODEL_PACKAGE_HAS_OTHER_FILES"
   /** Not removed: a running process has it open. */

@@ -1,8 +1,9 @@
+import { spawnSync } from "node:child_process";
 import { mkdir, mkdtemp, open, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { planWeights } from "./graph/index.ts";
+import { FLOAT32 } from "./graph/index.ts";
 import { importCheckpoint } from "./import-checkpoint.ts";
 import { loadPackage } from "./package/load-package.ts";
 import {
@@ -31,13 +32,6 @@ afterEach(async () => {
 const EXISTS = { reason: "MODEL_PACKAGE_EXISTS" };
 const OTHER_MODEL = { config: { ...TINY_CONFIG, rms_norm_eps: 1e-6 } };
 
-const sources = tinyTensors();
-
-function sourceValues(name: string): Float32Array {
-  const { bytes } = sources.get(name) as TinyTensor;
-  return new Float32Array(bytes.buffer);
-}
-
 describe("importCheckpoint", () => {
   it("makes a package that loads, and nothing beside it", async () => {
     const { manifest, outcome, directory } = await importCheckpoint(checkpoint, out);
@@ -45,48 +39,16 @@ describe("importCheckpoint", () => {
     expect(directory).toBe(out);
     const loaded = await loadPackage(out);
     expect(loaded.manifest).toEqual(manifest);
-    expect(manifest).toMatchObject({ spec: TINY_SPEC, precision: "float32", tokens: { bos: 0, eos: [1] } });
+    expect(manifest).toMatchObject({ spec: TINY_SPEC, precision: FLOAT32, tokens: { bos: 0, eos: [1] } });
     expect(manifest.provenance.source).toBe("checkpoint");
     expect(JSON.stringify(manifest)).not.toContain(work);
     const { tokenizer, chatTemplate } = await loadTokenizer(loaded);
     expect(chatTemplate?.render([{ role: "user", content: "Hi" }]).text).toBe("<|bos|><|user|>Hi<|end|><|assistant|>");
     expect(tokenizer.vocabularySize).toBeLessThanOrEqual(TINY_SPEC.vocabulary);
     expect((await readdir(work)).sort()).toEqual(["checkpoint", "package"]);
-    expect((await readdir(out)).sort()).toEqual([...Object.keys(manifest.files), "manifest.json"].sort());
-  });
-
-  it("puts every planned weight where the manifest says, element by element", async () => {
-    const { manifest } = await importCheckpoint(checkpoint, out);
-    const file = await readFile(join(out, "weights.bin"));
-    let end = 0;
-    for (const planned of planWeights(TINY_SPEC)) {
-      const weight = manifest.weights.find(({ name }) => name === planned.name);
-      if (weight === undefined) throw new Error(`${planned.name} is listed`);
-      expect(weight.shape).toEqual([...planned.shape]);
-      expect(weight.offset % 4096).toBe(0);
-      expect(file.subarray(end, weight.offset).every((byte) => byte === 0)).toBe(true);
-      end = weight.offset + weight.byteLength;
-      const [rows = 1, columns = 1] = planned.shape;
-      const expected = (row: number, column: number): number => {
-        if ("computed" in planned) return planned.computed[row * columns + column] as number;
-        if (planned.layout === "as-is")
-          return sourceValues(planned.sources[0] as string)[row * columns + column] as number;
-        // Column c of the stored matrix is output c of the sources in order; each source is [out, in].
-        let output = column;
-        for (const source of planned.sources) {
-          const values = sourceValues(source);
-          const outputs = values.length / rows;
-          if (output < outputs) return values[output * rows + row] as number;
-          output -= outputs;
-        }
-        throw new Error("the sources cover every column");
-      };
-      const values = Float32Array.from({ length: rows * columns }, (_, i) =>
-        expected(Math.floor(i / columns), i % columns),
-      );
-      expect(file.subarray(weight.offset, end).equals(Buffer.from(values.buffer)), planned.name).toBe(true);
-    }
-    expect(file.byteLength).toBe(end);
+    expect((await readdir(out)).sort()).toEqual(
+      [...Object.keys(manifest.files), "manifest.json", "weights.bin"].sort(),
+    );
   });
 
   it("gives the same digests from the same checkpoint, whenever and wherever it is imported", async () => {
@@ -188,15 +150,15 @@ describe("importCheckpoint", () => {
     expect((await readdir(work)).sort()).toEqual(["broken", "checkpoint", "package"]);
   });
 
-  it("clears what a killed import left, and leaves a running one alone", async () => {
-    const dead = join(work, ".package.staged-999999999-abcd");
-    const alive = join(work, `.package.staged-${process.ppid}-abcd`);
-    await mkdir(dead);
-    await mkdir(alive);
-    await importCheckpoint(checkpoint, out);
-    const names = await readdir(work);
-    expect(names).not.toContain(".package.staged-999999999-abcd");
-    expect(names).toContain(`.package.staged-${process.ppid}-abcd`);
+  it("clears what a killed import left", async () => {
+    const code = `import(${JSON.stringify(new URL("./index.ts", import.meta.url))}).then(({ importCheckpoint }) =>
+      importCheckpoint(${JSON.stringify(checkpoint)}, ${JSON.stringify(out)}, {
+        onProgress: () => process.kill(process.pid, "SIGKILL"),
+      }))`;
+    expect(spawnSync(process.execPath, ["--eval", code]).signal).toBe("SIGKILL");
+    expect(await readdir(work)).toEqual([expect.stringMatching(/^\.package\.staged-/), "checkpoint"]);
+    expect((await importCheckpoint(checkpoint, out)).outcome).toBe("created");
+    expect((await readdir(work)).sort()).toEqual(["checkpoint", "package"]);
   });
 
   it("reports bytes up to the total", async () => {

@@ -1,33 +1,48 @@
-import { open, readdir, writeFile } from "node:fs/promises";
-import { basename, join, resolve } from "node:path";
+import { readdir } from "node:fs/promises";
+import { resolve } from "node:path";
 import { Checkpoint } from "./checkpoint/checkpoint.ts";
-import { modelChecksum } from "./checkpoint/model-checksum.ts";
 import { ModelPackageError } from "./errors.ts";
-import { buildGraphs, FLOAT32, planWeights } from "./graph/index.ts";
-import { graphDigest, sha256Hex, tokenizerDigest } from "./package/digests.ts";
-import { isPackage, loadPackage } from "./package/load-package.ts";
-import { type ModelManifest, PACKAGE_FILE, PACKAGE_FORMAT, PACKAGE_FORMAT_VERSION } from "./package/manifest.ts";
+import { type PrecisionName, type PrecisionOptions, precisionOf } from "./graph/index.ts";
+import { asNoSpace, requireSpace } from "./package/disk-space.ts";
+import { type ImportProgress, ProgressMeter } from "./package/import-progress.ts";
+import { clearLeftovers } from "./package/leftovers.ts";
+import { isPackage } from "./package/load-package.ts";
+import type { ModelManifest } from "./package/manifest.ts";
+import { type PackageParts, packageParts } from "./package/package-parts.ts";
+import { samePackage } from "./package/same-package.ts";
 import { StagedDirectory } from "./package/staged-directory.ts";
-import { placeWeights, writeWeights } from "./package/weights-writer.ts";
-import { type ImportedTokenizer, importTokenizer } from "./tokenizer/import-tokenizer.ts";
+import { weightsFileBytes } from "./package/weights-layout.ts";
+import type { WriteWeightsOptions } from "./package/weights-writer.ts";
+import { writePackage } from "./package/write-package.ts";
+import { importTokenizer } from "./tokenizer/import-tokenizer.ts";
 
-/** Names what wrote a package; raised when the same checkpoint would give other files. */
-const IMPORTER = "persona-mesh/0.1.0";
-
-export interface ImportProgress {
-  readonly phase: "checking" | "converting" | "verifying";
-  /** Bytes of this phase. */
-  readonly done: number;
-  readonly total: number;
-}
-
-export interface ImportOptions {
+/** Choices of an import; those of {@link PrecisionOptions} are for int8 and int4. */
+export interface ImportOptions extends PrecisionOptions {
+  /**
+   * How weights are stored and multiplied.
+   *
+   * @default "float32"
+   */
+  readonly precision?: PrecisionName;
+  /**
+   * Positions that the model is imported for. Changes what a model with LongRoPE computes; for others it is only the most that
+   * can be served.
+   *
+   * @default all that the checkpoint has
+   */
+  readonly contextTokens?: number;
   /**
    * Put the package in the place of whatever package is in the output directory.
    *
    * @default false
    */
   readonly overwrite?: boolean;
+  /**
+   * Threads that convert; small models are converted without.
+   *
+   * @default one per processor
+   */
+  readonly threads?: number;
   readonly onProgress?: (progress: ImportProgress) => void;
   /** Stops the import; nothing is left behind. */
   readonly signal?: AbortSignal;
@@ -44,150 +59,74 @@ export interface ImportResult {
 /**
  * Turn a Hugging Face checkpoint into a model package.
  *
- * Reads and writes tensor by tensor: memory stays near two of the largest. The package appears whole or not at all.
+ * Weights are streamed: memory stays below three times the largest tensor plus 500 MB, whatever the size of the model. The
+ * package appears whole or not at all.
  *
  * @throws CheckpointError naming the file, field or tensor that was refused; ModelPackageError MODEL_PACKAGE_EXISTS when
- *   `outDir` holds something else
+ *   `outDir` holds something else, MODEL_PACKAGE_NO_SPACE when the disk is too small; RangeError for options that are none
  */
 export async function importCheckpoint(
   checkpointDir: string,
   outDir: string,
   options: ImportOptions = {},
 ): Promise<ImportResult> {
-  await using checkpoint = await Checkpoint.open(checkpointDir);
-  const tokenizer = await importTokenizer(checkpoint);
+  const { precision: name = "float32", block, embedding, head, contextTokens, signal } = options;
+  const precision = precisionOf(name, definedOf({ block, embedding, head }));
+  await using checkpoint = await Checkpoint.open(checkpointDir, definedOf({ contextTokens, signal }));
+  const parts = packageParts(checkpoint, await importTokenizer(checkpoint), precision);
   const directory = resolve(outDir);
+  const progress = new ProgressMeter(options.onProgress);
+  const work = { ...definedOf({ threads: options.threads, signal }), memory: bufferMemory(checkpoint) };
+
+  await clearLeftovers(directory);
   const occupant = await occupantOf(directory);
+  if (occupant === "other") throw existing(`"${outDir}" exists and is not a model package. Choose another directory.`);
   if (occupant === "package") {
-    const present = await samePackage(directory, checkpoint, tokenizer, options);
+    const present = await samePackage(directory, parts, checkpoint, work, progress);
     if (present !== undefined) return { manifest: present, directory, outcome: "unchanged" };
     if (options.overwrite !== true) {
       throw existing(`"${outDir}" holds another model package. Choose another directory, or ask to overwrite it.`);
     }
   }
-  if (occupant === "other") throw existing(`"${outDir}" exists and is not a model package. Choose another directory.`);
-  await using staged = await StagedDirectory.create(directory);
-  const manifest = await writePackage(staged.path, checkpoint, tokenizer, options);
-  await staged.commit(occupant === "package").catch((error: NodeJS.ErrnoException) => {
-    if (error.code !== "ENOTEMPTY" && error.code !== "EEXIST" && error.code !== "ENOTDIR") throw error;
-    throw existing(`"${outDir}" came into being during the import.`);
+  progress.begin("converting", sourceBytes(parts, checkpoint));
+  const manifest = await place(directory, occupant === "package", parts, checkpoint, {
+    ...work,
+    onBytes: progress.add,
+  }).catch((error: unknown) => {
+    throw asNoSpace(error);
   });
   return { manifest, directory, outcome: occupant === "package" ? "replaced" : "created" };
 }
 
-async function writePackage(
+/** Write the package beside its place, then put it there. */
+async function place(
   directory: string,
+  replace: boolean,
+  parts: PackageParts,
   checkpoint: Checkpoint,
-  tokenizer: ImportedTokenizer,
-  { signal, onProgress }: ImportOptions,
+  options: WriteWeightsOptions,
 ): Promise<ModelManifest> {
-  const { spec } = checkpoint.config;
-  const files: ModelManifest["files"] = {};
-  const add = async (name: string, data: Uint8Array | string) => {
-    const bytes = typeof data === "string" ? Buffer.from(data) : data;
-    await writeFile(join(directory, name), bytes, { flag: "wx", ...(signal && { signal }) });
-    files[name] = { bytes: bytes.byteLength, sha256: sha256Hex(bytes) };
-  };
-
-  const plan = planWeights(spec, checkpoint.config.source);
-  const locations = placeWeights(plan);
-  const total = locations.reduce((sum, { byteLength }) => sum + byteLength, 0);
-  let done = 0;
-  const file = await open(join(directory, PACKAGE_FILE.weights), "wx");
-  let written: Awaited<ReturnType<typeof writeWeights>>;
-  try {
-    written = await writeWeights(file, plan, locations, checkpoint, {
-      ...(signal && { signal }),
-      onTensor: (_, bytes) => {
-        done += bytes;
-        onProgress?.({ phase: "converting", done, total });
-      },
-    });
-  } finally {
-    await file.close();
-  }
-  files[PACKAGE_FILE.weights] = { bytes: written.bytes, sha256: written.sha256 };
-
-  const graphs: ModelManifest["graphs"] = {};
-  for (const [role, bytes] of buildGraphs(spec, locations, PACKAGE_FILE.weights)) {
-    graphs[role] = `${role}.onnx`;
-    await add(graphs[role], bytes);
-  }
-  for (const [name, text] of Object.entries(tokenizer.files)) await add(name, text);
-
-  const sha256Of = (name: string) => (files[name] as { sha256: string }).sha256;
-  const tensors = await checkpoint.digests({ ...(signal && { signal }) });
-  const manifest: ModelManifest = {
-    format: PACKAGE_FORMAT,
-    formatVersion: PACKAGE_FORMAT_VERSION,
-    modelChecksum: modelChecksum(spec, tensors),
-    graphDigest: graphDigest(
-      Object.fromEntries(Object.entries(graphs).map(([role, name]) => [role, sha256Of(name)])),
-      written.weights,
-    ),
-    tokenizerDigest: tokenizerDigest(
-      Object.fromEntries(Object.keys(tokenizer.files).map((name) => [name, sha256Of(name)])),
-      tokenizer.tokens,
-    ),
-    precision: FLOAT32,
-    spec,
-    weightBytes: total,
-    tokens: tokenizer.tokens,
-    graphs,
-    weightsFile: PACKAGE_FILE.weights,
-    weights: written.weights,
-    files,
-    provenance: {
-      source: basename(checkpoint.files.directory),
-      importer: IMPORTER,
-      createdAt: new Date().toISOString(),
-      tensors: tensors.map((tensor) => ({ ...tensor, shape: [...tensor.shape] })),
-    },
-  };
-  await writeFile(join(directory, PACKAGE_FILE.manifest), `${JSON.stringify(manifest, null, 2)}\n`, { flag: "wx" });
+  await requireSpace(directory, weightsFileBytes(parts.locations));
+  await using staged = await StagedDirectory.create(directory);
+  const manifest = await writePackage(staged.path, parts, checkpoint, options);
+  options.signal?.throwIfAborted();
+  await staged.commit(replace).catch((error: NodeJS.ErrnoException) => {
+    if (error.code !== "ENOTEMPTY" && error.code !== "EEXIST" && error.code !== "ENOTDIR") throw error;
+    throw existing(`"${directory}" came into being during the import.`);
+  });
   return manifest;
 }
 
-/**
- * The manifest of the package in `directory` if importing `checkpoint` would make the same one again, and every file of
- * it is whole.
- */
-async function samePackage(
-  directory: string,
-  checkpoint: Checkpoint,
-  tokenizer: ImportedTokenizer,
-  { signal, onProgress }: ImportOptions,
-): Promise<ModelManifest | undefined> {
-  const present = await loadPackage(directory, {
-    ...(signal && { signal }),
-    onProgress: (done, total) => onProgress?.({ phase: "verifying", done, total }),
-  }).catch((error: unknown) => {
-    if (error instanceof ModelPackageError) return undefined;
-    throw error;
-  });
-  if (present === undefined) return undefined;
-  const { manifest } = present;
-  const { spec } = checkpoint.config;
-  const locations = placeWeights(planWeights(spec, checkpoint.config.source));
-  const graphs = [...buildGraphs(spec, locations, manifest.weightsFile)];
-  const sameFiles = [
-    ...graphs.map(([role, bytes]) => manifest.files[manifest.graphs[role] ?? ""]?.sha256 === sha256Hex(bytes)),
-    ...Object.entries(tokenizer.files).map(([name, text]) => manifest.files[name]?.sha256 === sha256Hex(text)),
-    Object.keys(manifest.graphs).length === graphs.length,
-    JSON.stringify(manifest.tokens) === JSON.stringify(tokenizer.tokens),
-    JSON.stringify(manifest.weights.map(({ sha256: _, ...location }) => location)) === JSON.stringify(locations),
-    manifest.provenance.importer === IMPORTER,
-  ];
-  if (sameFiles.includes(false)) return undefined;
-  let done = 0;
-  const tensors = await checkpoint.digests({
-    ...(signal && { signal }),
-    onBytes: (bytes) => {
-      done += bytes;
-      onProgress?.({ phase: "checking", done, total: checkpoint.tensorBytes });
-    },
-  });
-  return modelChecksum(spec, tensors) === manifest.modelChecksum ? manifest : undefined;
+/** Of the bound on memory, what the buffers of all threads may take: the rest is for code, tokenizer, and garbage. */
+function bufferMemory(checkpoint: Checkpoint): number {
+  const largest = checkpoint.tensors.values().reduce((most, { byteLength }) => Math.max(most, byteLength), 0);
+  return 2 * largest + 300e6;
+}
+
+/** Bytes that are read to convert all weights; a tied head in a format of its own reads the embedding again. */
+function sourceBytes({ plan }: PackageParts, checkpoint: Checkpoint): number {
+  const sources = plan.flatMap(({ sources }) => sources);
+  return sources.reduce((sum, { name }) => sum + checkpoint.tensor(name).byteLength, 0);
 }
 
 /** What stands where a package is to be written; an empty directory is nothing. */
@@ -205,4 +144,11 @@ async function occupantOf(directory: string): Promise<"nothing" | "package" | "o
 
 function existing(message: string): ModelPackageError {
   return new ModelPackageError("MODEL_PACKAGE_EXISTS", message);
+}
+
+type Defined<T> = { [Key in keyof T]?: Exclude<T[Key], undefined> };
+
+/** The fields that have a value: an absent option and an undefined one are the same to callers. */
+function definedOf<T extends object>(options: T): Defined<T> {
+  return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined)) as Defined<T>;
 }

@@ -8,7 +8,7 @@ export {
   type TokenizerReason,
 } from "./errors.ts";
 export type { DecoderSpec, GraphRole } from "./graph/index.ts";
-export { type ImportOptions, type ImportProgress, type ImportResult, importCheckpoint } from "./import-checkpoint.ts";
+export { type ImportOptions, type ImportResult, importCheckpoint } from "./import-checkpoint.ts";
 export { type ListedModel, listModels } from "./models-directory/list-models.ts";
 export {
   isModelName,
@@ -18,6 +18,7 @@ export {
   resolveModel,
 } from "./models-directory/models-directory.ts";
 export { checkRemovable, type RemovableModel, removeModel } from "./models-directory/remove-model.ts";
+export type { ImportProgress } from "./package/import-progress.ts";
 export { type LoadPackageOptions, loadPackage, type ModelPackage, readManifest } from "./package/load-package.ts";
 export type { ModelManifest } from "./package/manifest.ts";
 export {

@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { ModelPackageError } from "../errors.ts";
 import { checkLayout, readManifest } from "../package/load-package.ts";
 import type { ModelManifest } from "../package/manifest.ts";
+import { weightsFileBytes } from "../package/weights-layout.ts";
 
 /** An entry of the models directory. */
 export type ListedModel =
@@ -53,8 +54,9 @@ async function listedModel(name: string, directory: string): Promise<ListedModel
   }
 }
 
-async function checkSizes(directory: string, { files }: ModelManifest): Promise<void> {
-  for (const [name, { bytes }] of Object.entries(files)) {
+async function checkSizes(directory: string, { files, weightsFile, weights }: ModelManifest): Promise<void> {
+  const sizes = Object.entries(files).map(([name, { bytes }]) => [name, bytes] as const);
+  for (const [name, bytes] of [...sizes, [weightsFile, weightsFileBytes(weights)] as const]) {
     const info = await stat(join(directory, name)).catch(() => undefined);
     if (info?.isFile() && info.size === bytes) continue;
     const found = info?.isFile() ? `has ${info.size} bytes, the manifest says ${bytes}` : "is missing";

@@ -76,7 +76,8 @@ async function packageFiles(directory: string): Promise<(name: string) => boolea
     throw error;
   });
   if (manifest !== undefined) {
-    return (name) => name === PACKAGE_FILE.manifest || Object.hasOwn(manifest.files, name);
+    const { weightsFile, files } = manifest;
+    return (name) => name === PACKAGE_FILE.manifest || name === weightsFile || Object.hasOwn(files, name);
   }
   const names: readonly string[] = Object.values(PACKAGE_FILE);
   return (name) => names.includes(name) || name.endsWith(".onnx");

@@ -1,4 +1,4 @@
-import { cp, mkdtemp, readFile, rm, truncate, writeFile } from "node:fs/promises";
+import { appendFile, cp, mkdtemp, readFile, rm, truncate, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
@@ -44,7 +44,8 @@ describe("loadPackage", () => {
     const loaded = await loadPackage(directory, { onProgress: (done, total) => seen.push([done, total]) });
     expect(loaded.weightsPath).toBe(join(loaded.directory, "weights.bin"));
     expect(loaded.graphPath("head-top")).toBe(join(loaded.directory, "head-top.onnx"));
-    const total = Object.values(loaded.manifest.files).reduce((sum, { bytes }) => sum + bytes, 0);
+    const files = Object.values(loaded.manifest.files).reduce((sum, { bytes }) => sum + bytes, 0);
+    const total = files + loaded.manifest.weightBytes;
     expect(seen.at(-1)).toEqual([total, total]);
   });
 
@@ -65,9 +66,36 @@ describe("loadPackage", () => {
     await expect(loadPackage(directory)).resolves.toBeDefined();
   });
 
+  it("finds one flipped bit anywhere in the weights, in padding too, and names the tensor", async () => {
+    const { manifest, weightsPath } = await loadPackage(directory);
+    const whole = await readFile(weightsPath);
+    const check = async (at: number, message: RegExp) => {
+      const damaged = Buffer.from(whole);
+      damaged[at] = (damaged[at] as number) ^ 0x80;
+      await writeFile(weightsPath, damaged);
+      await expect(loadPackage(directory)).rejects.toThrow(corrupt(message));
+    };
+    let padded = 0;
+    for (const [index, { name, offset, byteLength, sha256 }] of manifest.weights.entries()) {
+      const damaged = new RegExp(
+        `"weights.bin" .*tensor "${name}" has sha256 [0-9a-f]{64}, the manifest says ${sha256}`,
+      );
+      for (const at of [offset, offset + byteLength - 1]) await check(at, damaged);
+      const next = manifest.weights[index + 1]?.offset ?? whole.byteLength;
+      if (next === offset + byteLength) continue;
+      padded++;
+      const stray = new RegExp(`"weights.bin" has bytes other than zero after tensor "${name}"`);
+      for (const at of [offset + byteLength, next - 1]) await check(at, stray);
+    }
+    expect(padded).toBeGreaterThan(5);
+  });
+
   it("finds a truncated and a missing file", async () => {
     await truncate(join(directory, "weights.bin"), 1000);
     await expect(loadPackage(directory)).rejects.toThrow(corrupt(/"weights.bin" has 1000 bytes, the manifest says/));
+    await writeFile(join(directory, "weights.bin"), await readFile(join(work, "whole", "weights.bin")));
+    await appendFile(join(directory, "weights.bin"), "x");
+    await expect(loadPackage(directory)).rejects.toThrow(corrupt(/"weights.bin" has \d+ bytes, the manifest says/));
     await rm(join(directory, "weights.bin"));
     await expect(loadPackage(directory)).rejects.toThrow(corrupt(/"weights.bin" is missing/));
   });
@@ -77,7 +105,8 @@ describe("loadPackage", () => {
     ["another checksum", "modelChecksum", "0".repeat(64), /modelChecksum is 0+, its parts give/],
     ["another graph digest", "graphDigest", "1".repeat(64), /graphDigest is 1+/],
     ["another tokenizer digest", "tokenizerDigest", "2".repeat(64), /tokenizerDigest is 2+/],
-    ["another computation", "spec/ropeTheta", 5000, /modelChecksum/],
+    ["another computation", "spec/normEps", 0.5, /modelChecksum/],
+    ["a field of spec that is not known", "spec/ropeTheta", 5000, /spec.*ropeTheta/],
     ["other end tokens", "tokens/eos", [3], /tokenizerDigest/],
     ["another source tensor", "provenance/tensors/0/sha256", "3".repeat(64), /modelChecksum/],
     ["another weight", "weights/0/sha256", "4".repeat(64), /graphDigest/],
@@ -107,7 +136,7 @@ describe("loadPackage", () => {
     await rewriteManifest("formatVersion", 99);
     await expect(loadPackage(directory)).rejects.toMatchObject({
       reason: "MODEL_PACKAGE_VERSION_UNSUPPORTED",
-      message: expect.stringContaining("version 99; supported: 1"),
+      message: expect.stringContaining("version 99; supported: 2"),
     });
   });
 

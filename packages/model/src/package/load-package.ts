@@ -2,9 +2,11 @@ import { readFile, realpath, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { modelChecksum } from "../checkpoint/model-checksum.ts";
 import { ModelPackageError } from "../errors.ts";
-import { type GraphRole, STORED_BYTES } from "../graph/index.ts";
+import type { GraphRole } from "../graph/index.ts";
 import { fileDigest, graphDigest, tokenizerDigest } from "./digests.ts";
 import { type ModelManifest, PACKAGE_FILE, PACKAGE_FORMAT, parseManifest } from "./manifest.ts";
+import { verifyWeights } from "./verify-weights.ts";
+import { placeTensors } from "./weights-layout.ts";
 
 /** Largest manifest read: 10,000 tensors take about 4 MB. */
 const MAX_MANIFEST_BYTES = 64 * 1024 * 1024;
@@ -21,17 +23,24 @@ export interface ModelPackage {
 
 export interface LoadPackageOptions {
   readonly signal?: AbortSignal;
-  /** Called after each file with the bytes verified so far and in all. */
+  /**
+   * Threads that read the weights; small ones are read without.
+   *
+   * @default one per processor
+   */
+  readonly threads?: number;
+  /** Called after each step with the bytes verified so far and in all. */
   readonly onProgress?: (done: number, total: number) => void;
 }
 
 /**
- * Open a model package and verify all of it: sizes and digests of every file, and the three identities in the manifest.
+ * Open a model package and verify all of it: sizes and digests of every file and tensor, the padding between them, and the
+ * three identities in the manifest.
  *
- * Reads every file once; with the hash instructions of current processors about one second per gigabyte.
+ * Reads every file once, in parallel; with the hash instructions of current processors about 1.8 GB/s on each.
  *
  * @throws ModelPackageError MODEL_PACKAGE_NOT_FOUND, MODEL_PACKAGE_VERSION_UNSUPPORTED, or MODEL_PACKAGE_CORRUPT naming
- *   the file and both digests
+ *   the file or tensor and both digests
  */
 export async function loadPackage(directory: string, options: LoadPackageOptions = {}): Promise<ModelPackage> {
   const absolute = await realpath(directory).catch(() => {
@@ -40,17 +49,22 @@ export async function loadPackage(directory: string, options: LoadPackageOptions
   const manifest = await readManifest(absolute);
   checkLayout(manifest);
 
-  const total = Object.values(manifest.files).reduce((sum, file) => sum + file.bytes, 0);
+  const weightsPath = join(absolute, manifest.weightsFile);
+  const total = verifiedBytes(manifest);
   let done = 0;
+  const onBytes = (bytes: number) => {
+    done += bytes;
+    options.onProgress?.(done, total);
+  };
   for (const [name, expected] of Object.entries(manifest.files)) {
     await verifyFile(join(absolute, name), name, expected, options.signal);
-    done += expected.bytes;
-    options.onProgress?.(done, total);
+    onBytes(expected.bytes);
   }
+  await verifyWeights(weightsPath, manifest.weights, { ...options, onBytes });
   return {
     directory: absolute,
     manifest,
-    weightsPath: join(absolute, manifest.weightsFile),
+    weightsPath,
     graphPath: (role) => {
       const file = Object.hasOwn(manifest.graphs, role) ? manifest.graphs[role] : undefined;
       if (file === undefined) throw corrupt(`the package has no graph "${role}"`);
@@ -75,6 +89,14 @@ export async function readManifest(directory: string): Promise<ModelManifest> {
   }
   if (info.size > MAX_MANIFEST_BYTES) throw corrupt(`"${PACKAGE_FILE.manifest}" has ${info.size} bytes`);
   return parseManifest(await readFile(path, "utf8"));
+}
+
+/** Bytes that {@link loadPackage} reads of a package with this manifest: all but padding. */
+export function verifiedBytes({ files, weights }: ModelManifest): number {
+  return (
+    Object.values(files).reduce((sum, file) => sum + file.bytes, 0) +
+    weights.reduce((sum, { byteLength }) => sum + byteLength, 0)
+  );
 }
 
 /** Whether a directory holds a model package, whole or damaged, of this format version or another. */
@@ -103,19 +125,16 @@ export function tokenizerFiles(files: Readonly<Record<string, unknown>>): string
  */
 export function checkLayout(manifest: ModelManifest): void {
   const { files, graphs, weights, weightsFile, provenance, spec } = manifest;
-  const needed = [weightsFile, PACKAGE_FILE.tokenizer, PACKAGE_FILE.tokenizerConfig, ...Object.values(graphs)];
+  const needed = [PACKAGE_FILE.tokenizer, PACKAGE_FILE.tokenizerConfig, ...Object.values(graphs)];
   for (const name of needed) {
     if (!Object.hasOwn(files, name)) throw corrupt(`the manifest lists no digest for "${name}"`);
   }
-  let end = 0;
-  for (const weight of weights) {
-    const elements = weight.shape.reduce((product, dimension) => product * dimension, 1);
-    if (weight.byteLength !== STORED_BYTES[weight.dtype] * elements || weight.offset < end) {
-      throw corrupt(`tensor "${weight.name}" of "${weightsFile}" is misplaced`);
+  const places = placeTensors(weights);
+  for (const [index, { name, offset, byteLength }] of weights.entries()) {
+    if (offset !== places[index]?.offset || byteLength !== places[index]?.byteLength) {
+      throw corrupt(`tensor "${name}" of "${weightsFile}" is misplaced`);
     }
-    end = weight.offset + weight.byteLength;
   }
-  if (end !== files[weightsFile]?.bytes) throw corrupt(`"${weightsFile}" does not end where its last tensor does`);
 
   const digestOf = (name: string) => files[name]?.sha256 as string;
   const byRole = Object.fromEntries(Object.entries(graphs).map(([role, name]) => [role, digestOf(name)]));

@@ -136,8 +136,12 @@ const manifestSchema = z.strictObject({
   }),
   graphs: z.record(z.string().regex(/^[a-z]+(-[a-z]+)*$/), fileName),
   weightsFile: fileName,
+  /** Tensors of the weights file in the order of their places: the next multiple of the alignment after the one before. */
   weights: z.array(weightSchema).min(1),
-  /** Every file but the manifest. */
+  /**
+   * Every file but the manifest and the weights file. That one ends with its last tensor, has zeros between tensors, and is
+   * verified by their digests, in parallel.
+   */
   files: z.record(fileName, z.strictObject({ bytes, sha256 })),
   /** Where the package came from. Not part of any digest, except that the tensors make the model checksum. */
   provenance: z.strictObject({

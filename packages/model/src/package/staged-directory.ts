@@ -1,34 +1,37 @@
-import { randomBytes } from "node:crypto";
-import { mkdir, open, readdir, rename, rm } from "node:fs/promises";
+import { mkdir, open, readdir, rename, rm, utimes } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
+import { OLD_SUFFIX, stagedName } from "./leftovers.ts";
+
+/** How often a staged directory is touched, so that others see that its maker lives. */
+const TOUCH_MILLIS = 60_000;
 
 /**
  * A directory that appears whole or not at all: files are written into a hidden one beside it, which is renamed when
  * everything is on disk.
  */
-export class StagedDirectory {
+export class StagedDirectory implements AsyncDisposable {
   /** Where to write. */
   readonly path: string;
   readonly #target: string;
+  readonly #touching: NodeJS.Timeout;
   #done = false;
 
   private constructor(target: string, path: string) {
     this.#target = target;
     this.path = path;
+    this.#touching = setInterval(() => {
+      const now = new Date();
+      // Whoever removed it finds that out when the directory is to be renamed.
+      utimes(path, now, now).catch(() => {});
+    }, TOUCH_MILLIS).unref();
   }
 
-  /** Also removes what a killed process left of an earlier attempt at the same target. */
+  /** Makes the directories above, too. What killed processes left is another's to clear: `clearLeftovers`. */
   static async create(target: string): Promise<StagedDirectory> {
     const absolute = resolve(target);
     const parent = dirname(absolute);
     await mkdir(parent, { recursive: true });
-    const prefix = `.${basename(absolute)}.staged-`;
-    for (const name of await readdir(parent)) {
-      if (name.startsWith(prefix) && !isAlive(Number.parseInt(name.slice(prefix.length), 10))) {
-        await rm(join(parent, name), { recursive: true, force: true });
-      }
-    }
-    const path = join(parent, `${prefix}${process.pid}-${randomBytes(4).toString("hex")}`);
+    const path = join(parent, stagedName(basename(absolute)));
     await mkdir(path);
     return new StagedDirectory(absolute, path);
   }
@@ -41,33 +44,35 @@ export class StagedDirectory {
   async commit(replace: boolean): Promise<void> {
     for (const name of await readdir(this.path)) await sync(join(this.path, name));
     await sync(this.path);
-    if (replace) {
-      const old = `${this.path}.old`;
-      // Between the two renames the target is missing, never half-made.
-      const moved = await rename(this.#target, old).then(
-        () => true,
-        (error: NodeJS.ErrnoException) => {
-          if (error.code === "ENOENT") return false;
-          throw error;
-        },
-      );
-      try {
-        await rename(this.path, this.#target);
-      } catch (error) {
-        if (moved) await rename(old, this.#target);
-        throw error;
-      }
-      this.#done = true;
-      if (moved) await rm(old, { recursive: true, force: true });
-    } else {
-      await rename(this.path, this.#target);
-      this.#done = true;
-    }
+    if (replace) await this.#replace();
+    else await rename(this.path, this.#target);
+    this.#done = true;
     await sync(dirname(this.#target));
+  }
+
+  /** Between the two renames the target is missing, never half-made; `clearLeftovers` mends it after a kill. */
+  async #replace(): Promise<void> {
+    const old = `${this.path}${OLD_SUFFIX}`;
+    const moved = await rename(this.#target, old).then(
+      () => true,
+      (error: NodeJS.ErrnoException) => {
+        if (error.code === "ENOENT") return false;
+        throw error;
+      },
+    );
+    try {
+      await rename(this.path, this.#target);
+    } catch (error) {
+      // Unless another one has come into the place meanwhile, the one that was there comes back.
+      if (moved) await rename(old, this.#target).catch(() => rm(old, { recursive: true, force: true }));
+      throw error;
+    }
+    if (moved) await rm(old, { recursive: true, force: true });
   }
 
   /** Leaves nothing behind unless the directory was committed. */
   async [Symbol.asyncDispose](): Promise<void> {
+    clearInterval(this.#touching);
     if (!this.#done) await rm(this.path, { recursive: true, force: true });
   }
 }
@@ -78,15 +83,5 @@ async function sync(path: string): Promise<void> {
     await handle.sync();
   } finally {
     await handle.close();
-  }
-}
-
-function isAlive(pid: number): boolean {
-  if (!Number.isInteger(pid) || pid <= 0) return false;
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === "EPERM";
   }
 }

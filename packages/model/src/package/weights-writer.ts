@@ -1,102 +1,78 @@
-import { createHash } from "node:crypto";
-import type { FileHandle } from "node:fs/promises";
+import { open } from "node:fs/promises";
 import type { Checkpoint } from "../checkpoint/checkpoint.ts";
-import { type PlannedWeight, STORED_BYTES, storedTensors, type WeightLocation } from "../graph/index.ts";
-import { type ModelManifest, WEIGHT_ALIGNMENT } from "./manifest.ts";
-import { transposeInto } from "./transpose.ts";
+import { type PlannedWeight, storedTensors, type WeightLocation } from "../graph/index.ts";
+import { BackgroundSync } from "./background-sync.ts";
+import type { ModelManifest } from "./manifest.ts";
+import { weightsFileBytes } from "./weights-layout.ts";
+import type { ConvertTask } from "./work/convert-weight.ts";
+import { type RunTasksOptions, runTasks } from "./work/run-tasks.ts";
 
-type WrittenWeight = ModelManifest["weights"][number];
-
-/** One write call moves at most this much; between writes an abort is seen. */
-const WRITE_BYTES = 64 * 1024 * 1024;
-
-/** Places for the tensors of the planned weights, one after the other, each aligned to {@link WEIGHT_ALIGNMENT}. */
-export function placeWeights(plan: readonly PlannedWeight[]): WeightLocation[] {
-  let end = 0;
-  return plan.flatMap(storedTensors).map((tensor) => {
-    const offset = Math.ceil(end / WEIGHT_ALIGNMENT) * WEIGHT_ALIGNMENT;
-    const byteLength = STORED_BYTES[tensor.dtype] * elements(tensor.shape);
-    end = offset + byteLength;
-    return { ...tensor, offset, byteLength };
-  });
+export interface WriteWeightsOptions extends Pick<RunTasksOptions<ConvertTask>, "threads" | "signal"> {
+  /** Memory for buffers, bytes; one weight at a time is converted whatever it takes. */
+  readonly memory: number;
+  /** Called with the bytes of the checkpoint that each step read. */
+  readonly onBytes?: (bytes: number) => void;
 }
 
 /**
- * Write the planned tensors to their places, little-endian, zeros between them.
+ * Write the planned weights to their places in a new file, little-endian, zeros between them. What was read of the
+ * checkpoint is recorded there.
  *
- * Holds one planned tensor and one source tensor at a time.
- *
- * @returns the places with the digest of what was written there, and the digest of the whole file
+ * @param path - of the file, which must not be there
+ * @returns the places with the digests of what was written there
+ * @throws CheckpointError naming the tensor that cannot be converted; what the file system throws
  */
 export async function writeWeights(
-  file: FileHandle,
+  path: string,
   plan: readonly PlannedWeight[],
   locations: readonly WeightLocation[],
   checkpoint: Checkpoint,
-  options: { signal?: AbortSignal; onTensor?: (name: string, bytes: number) => void } = {},
-): Promise<{ weights: WrittenWeight[]; bytes: number; sha256: string }> {
-  const { signal, onTensor } = options;
-  const whole = createHash("sha256");
-  const weights: WrittenWeight[] = [];
-  let end = 0;
-  for (const [index, planned] of plan.entries()) {
-    const location = locations[index] as WeightLocation;
-    const values = await materialize(planned, checkpoint, signal);
-    const bytes = new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
-    const padding = new Uint8Array(location.offset - end);
-    whole.update(padding).update(bytes);
-    await writeAll(file, padding, end, signal);
-    await writeAll(file, bytes, location.offset, signal);
-    end = location.offset + location.byteLength;
-    weights.push({
-      ...location,
-      shape: [...location.shape],
-      sha256: createHash("sha256").update(bytes).digest("hex"),
-    });
-    onTensor?.(planned.name, bytes.byteLength);
-  }
-  return { weights, bytes: end, sha256: whole.digest("hex") };
+  options: WriteWeightsOptions,
+): Promise<ModelManifest["weights"]> {
+  await using file = await open(path, "wx");
+  // A hole reads as zeros, so that padding need not be written.
+  await file.truncate(weightsFileBytes(locations));
+  await using sync = new BackgroundSync(file);
+  const tasks = conversions(path, plan, locations, checkpoint);
+  const results = await runTasks(tasks, {
+    ...options,
+    onDone: (index) => sync.wrote(storedBytes(tasks[index] as ConvertTask)),
+  });
+  await sync.finish();
+  const digests = results.flatMap(({ sources, stored }, index) => {
+    for (const [at, sha256] of sources.entries()) {
+      checkpoint.record((tasks[index] as ConvertTask).sources[at]?.name as string, sha256);
+    }
+    return stored;
+  });
+  return locations.map((location, index) => ({
+    ...location,
+    shape: [...location.shape],
+    sha256: digests[index] as string,
+  }));
 }
 
-/** Values of one planned tensor, in its shape, row-major. */
-async function materialize(
-  planned: PlannedWeight,
+/** A task for each weight, in the plan's order. */
+function conversions(
+  target: string,
+  plan: readonly PlannedWeight[],
+  locations: readonly WeightLocation[],
   checkpoint: Checkpoint,
-  signal: AbortSignal | undefined,
-): Promise<Float32Array> {
-  if (planned.kind === "vector") {
-    const parts: Float32Array[] = [];
-    for (const { name } of planned.sources) parts.push(await checkpoint.read(name, signal));
-    const values = Float32Array.from(parts.flatMap((part) => [...part]));
-    return planned.plusOne ? values.map((value) => 1 + value) : values;
-  }
-  if (planned.format.kind !== "float32") throw new Error(`${planned.name}: no conversion to ${planned.format.kind}`);
-  const values = new Float32Array(planned.in * planned.out);
-  let row = 0;
-  for (const { name, shape } of planned.sources) {
-    const part = await checkpoint.read(name, signal);
-    const rows = shape[0] as number;
-    if (planned.layout === "rows") values.set(part, row * planned.in);
-    else transposeInto(part, rows, planned.in, values, planned.out, row);
-    row += rows;
-  }
-  return values;
+): ConvertTask[] {
+  let next = 0;
+  return plan.map((weight) => {
+    const first = next;
+    next += storedTensors(weight).length;
+    return {
+      kind: "convert",
+      weight,
+      sources: weight.sources.map(({ name }) => checkpoint.tensor(name)),
+      target,
+      places: locations.slice(first, next),
+    };
+  });
 }
 
-async function writeAll(
-  file: FileHandle,
-  data: Uint8Array,
-  position: number,
-  signal: AbortSignal | undefined,
-): Promise<void> {
-  let done = 0;
-  while (done < data.byteLength) {
-    signal?.throwIfAborted();
-    const length = Math.min(WRITE_BYTES, data.byteLength - done);
-    done += (await file.write(data, done, length, position + done)).bytesWritten;
-  }
-}
-
-function elements(shape: readonly number[]): number {
-  return shape.reduce((product, dimension) => product * dimension, 1);
+function storedBytes({ places }: ConvertTask): number {
+  return places.reduce((sum, { byteLength }) => sum + byteLength, 0);
 }

@@ -1,4 +1,4 @@
-import { mkdtemp, open, readFile, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Checkpoint } from "../checkpoint/checkpoint.ts";
@@ -12,7 +12,8 @@ import {
   planWeights,
   type SteeringParts,
 } from "../graph/index.ts";
-import { placeWeights, writeWeights } from "../package/weights-writer.ts";
+import { placeWeights } from "../package/weights-layout.ts";
+import { writeWeights } from "../package/weights-writer.ts";
 import type { RunnableModel } from "../runtime/index.ts";
 
 const FIXTURES = new URL("../graph/fixtures/", import.meta.url);
@@ -59,8 +60,7 @@ export async function referenceModel(
   const plan = planWeights(spec, checkpoint.config.source).map(change.weight ?? ((weight) => weight));
   const weights = placeWeights(plan);
   const weightsPath = join(directory, WEIGHTS_FILE);
-  await using file = await open(weightsPath, "w");
-  await writeWeights(file, plan, weights, checkpoint);
+  await writeWeights(weightsPath, plan, weights, checkpoint, { memory: 0 });
   const graphs = new Map(buildGraphs(spec, weights, WEIGHTS_FILE));
   if (steering !== "full") {
     graphs.set(

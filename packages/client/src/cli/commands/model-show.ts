@@ -63,7 +63,8 @@ async function verified(
 /** The manifest for people; also what `model import` ends with, which has no check to tell of. */
 export function describeManifest(manifest: ModelManifest, files?: string): string[] {
   const { spec, provenance } = manifest;
-  const bytes = Object.values(manifest.files).reduce((sum, file) => sum + file.bytes, 0);
+  const others = Object.values(manifest.files);
+  const bytes = others.reduce((sum, file) => sum + file.bytes, manifest.weightBytes);
   return fieldList([
     ["model checksum", manifest.modelChecksum],
     ["graph digest", manifest.graphDigest],
@@ -76,7 +77,7 @@ export function describeManifest(manifest: ModelManifest, files?: string): strin
     ["vocabulary", `${spec.vocabulary}${spec.tiedEmbeddings ? ", tied to the head" : ""}`],
     ["context", `${spec.contextTokens} tokens`],
     ["weights", formatBytes(manifest.weightBytes)],
-    ["package", `${formatBytes(bytes)} in ${Object.keys(manifest.files).length} files`],
+    ["package", `${formatBytes(bytes)} in ${others.length + 2} files`],
     ["graphs", Object.keys(manifest.graphs).join(", ")],
     ["made from", `${printable(provenance.source)}, ${provenance.createdAt}, by ${printable(provenance.importer)}`],
     ...(files === undefined ? [] : [["files", files] as const]),
