@@ -1,1 +1,2 @@
 export * from "./graph-builder.ts";
+export * from "./graph-outline.ts";
