@@ -9,6 +9,7 @@ import {
   FLOAT32,
   GraphWeights,
   type PlannedWeight,
+  type Precision,
   planWeights,
   type SteeringParts,
 } from "../graph/index.ts";
@@ -36,8 +37,10 @@ export interface ReferenceModel extends AsyncDisposable {
   readonly names: readonly string[];
 }
 
-/** What a conversion gets wrong on purpose. */
+/** What a conversion does otherwise, or gets wrong on purpose. */
 export interface ModelChange {
+  /** @default FLOAT32 */
+  readonly precision?: Precision;
   readonly spec?: Partial<DecoderSpec>;
   readonly weight?: (weight: PlannedWeight) => PlannedWeight;
 }
@@ -57,15 +60,16 @@ export async function referenceModel(
   const source = new URL(`${name}/`, FIXTURES).pathname;
   await using checkpoint = await Checkpoint.open(source);
   const spec = { ...checkpoint.config.spec, ...change.spec };
-  const plan = planWeights(spec, checkpoint.config.source).map(change.weight ?? ((weight) => weight));
+  const { precision = FLOAT32 } = change;
+  const plan = planWeights(spec, checkpoint.config.source, precision).map(change.weight ?? ((weight) => weight));
   const weights = placeWeights(plan);
   const weightsPath = join(directory, WEIGHTS_FILE);
   await writeWeights(weightsPath, plan, weights, checkpoint, { memory: 0 });
-  const graphs = new Map(buildGraphs(spec, weights, WEIGHTS_FILE));
+  const graphs = new Map(buildGraphs(spec, weights, WEIGHTS_FILE, precision));
   if (steering !== "full") {
     graphs.set(
       "body",
-      buildBody(spec, new GraphWeights(weights, WEIGHTS_FILE, FLOAT32), { steering, residuals: false }),
+      buildBody(spec, new GraphWeights(weights, WEIGHTS_FILE, precision), { steering, residuals: false }),
     );
   }
   for (const [role, bytes] of graphs) await writeFile(join(directory, `${role}.onnx`), bytes);
