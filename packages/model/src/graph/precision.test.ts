@@ -1,20 +1,20 @@
 import { expect, it } from "vitest";
 import { FLOAT32, precisionOf } from "./precision.ts";
 
-it("gives four bits small blocks, eight large ones, and embeddings and heads of eight bits, unless asked otherwise", () => {
+it("gives integers small blocks, and embeddings and heads of eight bits, unless asked otherwise", () => {
   const nbits = (bits: number, block: number) => ({ kind: "nbits", bits, block });
   expect(precisionOf("float32")).toEqual(FLOAT32);
   expect(precisionOf("int8")).toEqual({
     name: "int8",
-    linear: nbits(8, 128),
-    embedding: nbits(8, 128),
-    head: nbits(8, 128),
+    linear: nbits(8, 32),
+    embedding: nbits(8, 32),
+    head: nbits(8, 32),
   });
   expect(precisionOf("int4")).toEqual({
     name: "int4",
     linear: nbits(4, 32),
-    embedding: nbits(8, 128),
-    head: nbits(8, 128),
+    embedding: nbits(8, 32),
+    head: nbits(8, 32),
   });
   expect(precisionOf("int4", { block: 128, embedding: "float32", head: "int4" })).toEqual({
     name: "int4",
