@@ -1,26 +1,24 @@
 import { ABSENT, type Value } from "@persona-mesh/onnx";
 import { type BodyContext, norm, project } from "./body-parts.ts";
 import { BODY } from "./body-ports.ts";
+import { type Rotary, rotate } from "./rotary.ts";
 import { WEIGHT } from "./weights-plan.ts";
 
-/** cos and sin of one rotary embedding, [positions, rotaryDim / 2] of the activations' type. */
-export interface RopeTables {
-  readonly cos: Value;
-  readonly sin: Value;
-}
-
-/** Inputs of the graph that tell the rows' lengths, and its rotary tables by index. */
+/** Inputs of the graph that tell where its tokens stand. */
 export interface Positions {
+  /** int32[batch] */
   readonly lastPosition: Value;
+  /** int32[1] */
   readonly totalLength: Value;
-  readonly ropes: readonly RopeTables[];
+  /** By the index that layers refer to. */
+  readonly rotaries: readonly Rotary[];
 }
 
 /**
- * Grouped-query attention of one layer over its cache (arXiv:2305.13245), from the norm before to the output projection.
+ * Grouped-query attention of one layer over its cache (arXiv:2305.13245), up to and with the output projection.
  *
  * One operator writes the new keys and values into the cache and applies the rotary embedding, the scale, the soft cap and
- * the window. Its cache, inputs and result have the activations' type; everything around it is float32.
+ * the window. It reads and writes the activations' type; everything around it is float32.
  *
  * @param x - after its norm, float32[batch, sequence, hidden]
  * @returns float32[batch, sequence, hidden]
@@ -28,23 +26,25 @@ export interface Positions {
 export function attention(context: BodyContext, layer: number, x: Value, positions: Positions): Value {
   const { graph, spec, weights } = context;
   const { heads, kvHeads, headDim } = spec;
+  const { scale, softCap, outBias } = spec.attention;
   const kind = spec.layerKinds[layer];
   if (kind === undefined) throw new Error(`the spec has no kind for layer ${layer}`);
-  const activations = weights.activations;
+  const rotary = kind.rope === null ? undefined : positions.rotaries[kind.rope];
+  const inside = rotary?.kind === "inside";
+  const type = weights.activations;
   const cache = ["batch", kvHeads, "cache_tokens", headDim];
-  const rope = kind.rope === null ? undefined : positions.ropes[kind.rope];
-  const inputs = queryKeyValue(context, layer, x);
-  const pastKey = graph.input(BODY.pastKey(layer), activations, cache);
-  const pastValue = graph.input(BODY.pastValue(layer), activations, cache);
+  const queryKeyValue = attentionInputs(context, layer, x, rotary);
+  const pastKey = graph.input(BODY.pastKey(layer), type, cache);
+  const pastValue = graph.input(BODY.pastValue(layer), type, cache);
   const [attended, presentKey, presentValue] = graph.ops(
     "GroupQueryAttention",
     [
-      ...inputs.map((value) => (value === ABSENT ? ABSENT : toActivations(context, value))),
+      ...queryKeyValue,
       pastKey,
       pastValue,
       positions.lastPosition,
       positions.totalLength,
-      ...(rope === undefined ? [] : [rope.cos, rope.sin]),
+      ...(inside ? [rotary.cos, rotary.sin] : []),
     ],
     ["attended", { global: BODY.presentKey(layer) }, { global: BODY.presentValue(layer) }],
     {
@@ -52,60 +52,50 @@ export function attention(context: BodyContext, layer: number, x: Value, positio
       attributes: {
         num_heads: heads,
         kv_num_heads: kvHeads,
-        scale: { float: spec.attention.scale },
-        do_rotary: rope === undefined ? 0 : 1,
-        ...(spec.attention.softCap === null ? {} : { softcap: { float: spec.attention.softCap } }),
+        scale: { float: scale },
+        do_rotary: inside ? 1 : 0,
+        ...(softCap === null ? {} : { softcap: { float: softCap } }),
         // Counts as the spec does: the query's own position and those before it.
         ...(kind.window === null ? {} : { local_window_size: kind.window }),
       },
     },
   ) as [Value, Value, Value];
-  graph.expose(presentKey, activations, cache);
-  graph.expose(presentValue, activations, cache);
+  graph.expose(presentKey, type, cache);
+  graph.expose(presentValue, type, cache);
   return project(
     context,
-    toFloat32(context, attended),
-    {
-      weight: WEIGHT.attentionOut(layer),
-      bias: spec.attention.outBias ? WEIGHT.attentionOutBias(layer) : undefined,
-    },
+    type === "float32" ? attended : graph.cast(attended, "float32"),
+    { weight: WEIGHT.attentionOut(layer), bias: outBias ? WEIGHT.attentionOutBias(layer) : undefined },
     { in: heads * headDim, out: spec.hidden },
   );
 }
 
-/** A float32 value in the type that attention computes in. */
-export function toActivations({ graph, weights }: BodyContext, x: Value): Value {
-  return weights.activations === "float32" ? x : graph.cast(x, weights.activations);
-}
-
-function toFloat32({ graph, weights }: BodyContext, x: Value): Value {
-  return weights.activations === "float32" ? x : graph.cast(x, "float32");
-}
-
-/** First three inputs of the attention operator: packed in one where nothing comes between projection and attention. */
-function queryKeyValue(context: BodyContext, layer: number, x: Value): [Value, Value, Value] {
-  const { graph, spec } = context;
+/** Query, key and value as the operator takes them: in one where nothing comes between projection and attention. */
+function attentionInputs(context: BodyContext, layer: number, x: Value, rotary: Rotary | undefined): readonly Value[] {
+  const { graph, spec, weights } = context;
+  const { qkvBias, queryKeyNorm } = spec.attention;
   const [queries, keys] = [spec.heads * spec.headDim, spec.kvHeads * spec.headDim];
   const qkv = project(
     context,
     x,
-    { weight: WEIGHT.qkv(layer), bias: spec.attention.qkvBias ? WEIGHT.qkvBias(layer) : undefined },
+    { weight: WEIGHT.qkv(layer), bias: qkvBias ? WEIGHT.qkvBias(layer) : undefined },
     { in: spec.hidden, out: queries + 2 * keys },
   );
-  if (!spec.attention.queryKeyNorm) return [qkv, ABSENT, ABSENT];
-  const lengths = graph.constant(
-    "qkv_lengths",
-    "int64",
-    [3],
-    BigInt64Array.of(BigInt(queries), BigInt(keys), BigInt(keys)),
-  );
-  const [query, key, value] = graph.ops("Split", [qkv, lengths], ["query", "key", "value"], {
+  const typed = (value: Value) => (weights.activations === "float32" ? value : graph.cast(value, weights.activations));
+  if (!queryKeyNorm && rotary?.kind !== "before") return [typed(qkv), ABSENT, ABSENT];
+
+  const extents = graph.constant("qkv", "int64", [3], BigInt64Array.from([queries, keys, keys], BigInt));
+  const [query, key, value] = graph.ops("Split", [qkv, extents], ["query", "key", "value"], {
     attributes: { axis: -1 },
   }) as [Value, Value, Value];
+  const placed = (part: Value, gain: string, heads: number) => {
+    const normed = typed(queryKeyNorm ? headNorm(context, part, gain, heads) : part);
+    return rotary?.kind === "before" ? rotate(context, normed, heads, rotary) : normed;
+  };
   return [
-    headNorm(context, query, WEIGHT.queryNorm(layer), spec.heads),
-    headNorm(context, key, WEIGHT.keyNorm(layer), spec.kvHeads),
-    value,
+    placed(query, WEIGHT.queryNorm(layer), spec.heads),
+    placed(key, WEIGHT.keyNorm(layer), spec.kvHeads),
+    typed(value),
   ];
 }
 
@@ -116,8 +106,8 @@ function queryKeyValue(context: BodyContext, layer: number, x: Value): [Value, V
  */
 function headNorm(context: BodyContext, x: Value, gain: string, heads: number): Value {
   const { graph, spec } = context;
-  // 0: as in the input.
-  const shape = (name: string, ...extents: number[]) =>
+  // An extent of 0 is the input's.
+  const shape = (name: string, ...extents: readonly number[]) =>
     graph.constant(name, "int64", [extents.length], BigInt64Array.from(extents, BigInt));
   const byHead = graph.op("Reshape", [x, shape("by_head", 0, 0, heads, spec.headDim)]);
   return graph.op("Reshape", [norm(context, byHead, gain), shape("joined", 0, 0, heads * spec.headDim)]);

@@ -1,10 +1,11 @@
 import { GraphBuilder, type Value } from "@persona-mesh/onnx";
-import { attention, type Positions, type RopeTables, toActivations } from "./attention.ts";
+import { attention } from "./attention.ts";
 import { type BodyContext, norm } from "./body-parts.ts";
 import { BODY } from "./body-ports.ts";
 import type { DecoderSpec } from "./decoder-spec.ts";
 import type { GraphWeights } from "./graph-weights.ts";
 import { gatedMlp } from "./mlp.ts";
+import { rotaryInputs } from "./rotary.ts";
 import { type SteeringParts, steeringSite } from "./steering.ts";
 import { WEIGHT } from "./weights-plan.ts";
 
@@ -28,7 +29,7 @@ export function buildBody(spec: DecoderSpec, weights: GraphWeights, options: Bod
   const totalLength = graph.input(BODY.totalLength, "int32", [1]);
   const select = graph.input(BODY.select, "int32", ["selected"]);
   const steering = options.steering === "off" ? undefined : steeringSite(graph, spec, options.steering);
-  const positions: Positions = { lastPosition, totalLength, ropes: ropeInputs(context) };
+  const positions = { lastPosition, totalLength, rotaries: rotaryInputs(context, tokens, lastPosition) };
   /** One half of a block: what it adds to the residual stream. */
   const add = (x: Value, part: Value, postNorm: string) =>
     graph.op("Add", [x, spec.sandwichNorms ? norm(context, part, postNorm) : part]);
@@ -68,12 +69,4 @@ function embed({ graph, spec, weights }: BodyContext, tokens: Value): Value {
   if (spec.embeddingScale === 1) return embedded;
   const scale = graph.constant("embedding_scale", "float32", [], Float32Array.of(spec.embeddingScale));
   return graph.op("Mul", [embedded, scale]);
-}
-
-function ropeInputs(context: BodyContext): RopeTables[] {
-  return context.spec.ropes.map(({ rotaryDim }, rope) => {
-    const table = (name: string) =>
-      toActivations(context, context.graph.input(name, "float32", ["rope_positions", rotaryDim / 2]));
-    return { cos: table(BODY.ropeCos(rope)), sin: table(BODY.ropeSin(rope)) };
-  });
 }

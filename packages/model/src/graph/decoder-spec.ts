@@ -15,7 +15,7 @@ export interface DecoderSpec {
   readonly heads: number;
   /** Key/value heads (grouped-query attention where fewer than `heads`). */
   readonly kvHeads: number;
-  /** Width of a head; a multiple of 16, which the runtime's rotary attention rotates in vectors. */
+  /** Width of a head; a multiple of 8. */
   readonly headDim: number;
   /** Width of the gated MLP. */
   readonly intermediate: number;
@@ -66,7 +66,7 @@ export interface LayerKind {
 /** A rotary position embedding (RoFormer, arXiv:2104.09864) and how it is stretched beyond the training range. */
 export interface RopeSpec {
   readonly theta: number;
-  /** Leading elements of a head that are rotated; `headDim` unless rotary is partial, and a multiple of 16 like it. */
+  /** Leading elements of a head that are rotated, even; `headDim` unless rotary is partial. */
   readonly rotaryDim: number;
   readonly scaling: RopeScaling;
 }

@@ -1,7 +1,9 @@
+import { readdirSync } from "node:fs";
 import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Checkpoint } from "../checkpoint/checkpoint.ts";
+import type { CheckpointConfig } from "../checkpoint/config.ts";
 import {
   buildBody,
   buildGraphs,
@@ -20,8 +22,8 @@ import type { RunnableModel } from "../runtime/index.ts";
 const FIXTURES = new URL("../graph/fixtures/", import.meta.url);
 const WEIGHTS_FILE = "weights.bin";
 
-/** The tiny random checkpoints with reference values, by folder name. */
-export const REFERENCE_MODELS = ["grouped-untied", "plain-tied"] as const;
+/** The tiny random checkpoints with reference values, by folder name; made by tools/model-fixtures/model_reference.py. */
+export const REFERENCE_MODELS: readonly string[] = readdirSync(FIXTURES).sort();
 
 /** A tensor of a reference file. */
 export interface ReferenceTensor {
@@ -32,50 +34,53 @@ export interface ReferenceTensor {
 /** Converted graphs and weights of a fixture checkpoint in a temporary folder. */
 export interface ReferenceModel extends AsyncDisposable {
   readonly model: RunnableModel;
+  /** What the checkpoint says, without the change. */
+  readonly config: CheckpointConfig;
   readonly directory: string;
   readonly tensor: (name: string) => ReferenceTensor;
   readonly names: readonly string[];
 }
 
-/** What a conversion does otherwise, or gets wrong on purpose. */
+/** What a conversion gets wrong on purpose. */
 export interface ModelChange {
-  /** @default FLOAT32 */
-  readonly precision?: Precision;
   readonly spec?: Partial<DecoderSpec>;
   readonly weight?: (weight: PlannedWeight) => PlannedWeight;
 }
 
-/**
- * Convert a fixture checkpoint without a tokenizer, which these models do not have.
- *
- * @param change - another reading of the checkpoint, to see that the difference shows
- * @param steering - parts of the serving body graph
- */
-export async function referenceModel(
-  name: (typeof REFERENCE_MODELS)[number],
-  change: ModelChange = {},
-  steering: SteeringParts = "full",
-): Promise<ReferenceModel> {
+export interface ReferenceOptions {
+  /** Another reading of the checkpoint, to see that the difference shows. */
+  readonly change?: ModelChange;
+  /**
+   * Parts of the serving body graph.
+   *
+   * @default "full"
+   */
+  readonly steering?: SteeringParts;
+  /** @default float32 */
+  readonly precision?: Precision;
+}
+
+/** Convert a fixture checkpoint without a tokenizer, which these models do not have. */
+export async function referenceModel(name: string, options: ReferenceOptions = {}): Promise<ReferenceModel> {
+  const { change = {}, steering = "full", precision = FLOAT32 } = options;
   const directory = await mkdtemp(join(tmpdir(), "persona-reference-"));
   const source = new URL(`${name}/`, FIXTURES).pathname;
   await using checkpoint = await Checkpoint.open(source);
   const spec = { ...checkpoint.config.spec, ...change.spec };
-  const { precision = FLOAT32 } = change;
   const plan = planWeights(spec, checkpoint.config.source, precision).map(change.weight ?? ((weight) => weight));
   const weights = placeWeights(plan);
   const weightsPath = join(directory, WEIGHTS_FILE);
   await writeWeights(weightsPath, plan, weights, checkpoint, { memory: 0 });
   const graphs = new Map(buildGraphs(spec, weights, WEIGHTS_FILE, precision));
   if (steering !== "full") {
-    graphs.set(
-      "body",
-      buildBody(spec, new GraphWeights(weights, WEIGHTS_FILE, precision), { steering, residuals: false }),
-    );
+    const table = new GraphWeights(weights, WEIGHTS_FILE, precision);
+    graphs.set("body", buildBody(spec, table, { steering, residuals: false }));
   }
   for (const [role, bytes] of graphs) await writeFile(join(directory, `${role}.onnx`), bytes);
   const tensors = await readReference(join(source, "reference.safetensors"));
   return {
     model: { spec, graphPath: (role) => join(directory, `${role}.onnx`), weightsPath, weights },
+    config: checkpoint.config,
     directory,
     names: [...tensors.keys()],
     tensor: (key) => {
