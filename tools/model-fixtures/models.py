@@ -1,7 +1,7 @@
 """The tiny random models: every architecture that is imported, and every feature in one of them at least.
 
 A model is a config of transformers, how its weights are stored, and its features: how to leave each out, or misread it.
-Sizes are as small as shapes allow (a head is a multiple of 16 wide); windows and original contexts are shorter than the
+Sizes are as small as shapes allow (a head is a multiple of 8 wide); windows and original contexts are shorter than the
 sequences, so that what lies beyond them is compared too.
 """
 
@@ -299,5 +299,10 @@ MODELS: dict[str, Model] = {
             "factor on cos and sin": dict(rope_parameters=LONGROPE),
             "short factors": dict(original_max_position_embeddings=CONTEXT // 4),
         },
+    ),
+    # A head of another width than the runtime's attention rotates.
+    "llama-narrow-heads": Model(
+        LlamaConfig(**SIZES | dict(num_hidden_layers=2, head_dim=24), rope_parameters=PLAIN_ROPE["rope_parameters"]),
+        dtype=torch.bfloat16,
     ),
 }

@@ -1,9 +1,9 @@
 import { z } from "zod";
 import { parseStrictJson } from "../checkpoint/strict-json.ts";
 import { TokenizerError } from "../errors.ts";
-import { MAX_TOKEN_ID } from "./tokenizer-parts.ts";
+import { MAX_TOKEN_ID } from "./subword-model.ts";
 
-/** The parts of tokenizer.json that this package reads itself; the rest is for the tokenizer library. */
+/** The parts of tokenizer.json; each is read where it is used. `truncation` and `padding` are for batches: not used. */
 const tokenizerSchema = z.looseObject({
   added_tokens: z
     .array(
@@ -12,12 +12,17 @@ const tokenizerSchema = z.looseObject({
         content: z.string().min(1).max(1024),
         special: z.boolean().default(false),
         normalized: z.boolean().default(false),
+        lstrip: z.boolean().default(false),
+        rstrip: z.boolean().default(false),
+        single_word: z.boolean().default(false),
       }),
     )
     .default([]),
   normalizer: z.unknown(),
+  pre_tokenizer: z.unknown(),
+  post_processor: z.unknown(),
   decoder: z.unknown(),
-  model: z.looseObject({}),
+  model: z.unknown(),
 });
 
 /** A token written out, or as the object that older tools save. */

@@ -1,14 +1,25 @@
 import { TokenizerError } from "../errors.ts";
+import { type AddedToken, AddedTokens } from "./added-tokens.ts";
 import { ControlGuard } from "./control-guard.ts";
+import { createSubwordModel } from "./create-subword-model.ts";
+import { createNormalizer, type Normalize, replacedStrings } from "./normalizer.ts";
+import { type Surroundings, surroundingsOf } from "./post-processor.ts";
+import { createPreTokenizer, type PreTokenize } from "./pre-tokenizer.ts";
 import { type DecodeOptions, StreamingDecoder, type TokenReader } from "./streaming-decoder.ts";
-import { StringTrie } from "./string-trie.ts";
-import { type TokenSpelling, tokenSpelling } from "./token-bytes.ts";
+import type { SubwordModel } from "./subword-model.ts";
+import { createTokenDecoder, type TokenDecoder, type TokenText } from "./token-decoder.ts";
 import { parseTokenizerFiles, type TokenizerFiles } from "./tokenizer-files.ts";
-import { createLibraryTokenizer, type LibraryTokenizer } from "./tokenizer-library.ts";
-import { libraryForm } from "./tokenizer-parts.ts";
+import { invalidPart } from "./tokenizer-schema.ts";
+import { withinTime } from "./within-time.ts";
 
 /** Longer texts fit no context: at four characters a token this is a million tokens. */
 export const MAX_TEXT_CHARACTERS = 4 * 1024 * 1024;
+
+/**
+ * Longest that encoding may take: ten times what it takes. For patterns that take long on some texts only; the simple
+ * ones are tried when a tokenizer loads.
+ */
+const MAX_MILLISECONDS = { base: 1000, perCharacter: 0.02 };
 
 export interface EncodeOptions {
   /**
@@ -38,36 +49,43 @@ export class Tokenizer implements TokenReader {
   readonly controlTokens: ReadonlyMap<string, number>;
   /** Texts that tokenizer_config.json gives to roles: `bos_token`, `eos_token`, `unk_token`, `pad_token`, … */
   readonly namedTokens: Readonly<Record<string, string>>;
-  /** Spaces that decoding drops at the start of a text; see {@link TokenSpelling}. */
+  /** Spaces that decoding drops at the start of a text; see {@link TokenDecoder}. */
   readonly leadingSpaces: number;
+  /** For texts that are put together before they are encoded. */
+  readonly guard: ControlGuard;
 
-  readonly #inner: LibraryTokenizer;
-  readonly #guard: ControlGuard;
-  readonly #added: StringTrie;
+  readonly #added: AddedTokens;
+  readonly #preTokenize: PreTokenize;
+  readonly #model: SubwordModel;
+  readonly #decoder: TokenDecoder;
+  readonly #surroundings: Surroundings;
   readonly #controlIds: ReadonlySet<number>;
-  readonly #unknownId: number | undefined;
-  readonly #bytes: readonly (Uint8Array | undefined)[];
-  readonly #before: readonly number[];
-  readonly #after: readonly number[];
-  /** Dropped from the text that is being encoded; see {@link ControlGuard}. */
-  #mark = "";
+  /** Spelling of each id; vocabularies have gaps. */
+  readonly #tokens: readonly (string | undefined)[];
 
   private constructor(files: TokenizerFiles) {
-    this.#inner = createLibraryTokenizer(libraryForm(files.tokenizer), files.config);
+    const { tokenizer } = files;
+    const normalize = createNormalizer(tokenizer.normalizer);
+    this.#preTokenize = createPreTokenizer(tokenizer.pre_tokenizer);
+    this.#decoder = createTokenDecoder(tokenizer.decoder);
+    this.leadingSpaces = this.#decoder.leadingSpaces;
+    const named = new Set([...Object.values(files.namedTokens), ...files.additionalTokens]);
+    const special = tokenizer.added_tokens.filter(({ special }) => special).map(({ content }) => content);
+    this.#model = createSubwordModel(tokenizer.model, new Set([...named, ...special]));
+    const added = addedTokens(files, named, this.#model.vocabulary);
+    this.controlTokens = new Map(
+      added
+        .filter(({ content }) => named.has(content) || special.includes(content))
+        .map((token) => [token.content, token.id]),
+    );
     this.namedTokens = files.namedTokens;
-    this.controlTokens = controlTokens(this.#inner, files);
     this.#controlIds = new Set(this.controlTokens.values());
-    this.#guard = new ControlGuard(this.controlTokens.keys());
-    const matchedAsWritten = files.tokenizer.added_tokens.filter((token) => !isMatchedNormalized(token, files));
-    this.#added = new StringTrie(matchedAsWritten.map(({ content }) => content));
-    const unknown = files.namedTokens["unk_token"];
-    this.#unknownId = unknown === undefined ? undefined : this.controlTokens.get(unknown);
-    const spelling = tokenSpelling(files.tokenizer.decoder);
-    this.leadingSpaces = spelling.leadingSpaces;
-    this.#bytes = spellVocabulary(this.#inner, spelling);
-    this.vocabularySize = this.#bytes.length;
-    this.#dropMarks();
-    [this.#before, this.#after] = this.#surroundings(files);
+    this.#added = new AddedTokens(added, this.#controlIds, normalize);
+    for (const token of added) if (this.isControl(token.id)) requireGuardable(token, tokenizer.normalizer);
+    this.guard = new ControlGuard(this.controlTokens.keys());
+    this.#tokens = spellings(this.#model.vocabulary, added, normalize);
+    this.vocabularySize = this.#tokens.length;
+    this.#surroundings = this.#readSurroundings(files);
   }
 
   /**
@@ -76,54 +94,26 @@ export class Tokenizer implements TokenReader {
    * @throws TokenizerError TOKENIZER_INVALID naming the part that is malformed or not supported
    */
   static parse(tokenizerJson: string, configJson: string): Tokenizer {
-    const files = parseTokenizerFiles(tokenizerJson, configJson);
-    try {
-      return new Tokenizer(files);
-    } catch (error) {
-      if (error instanceof TokenizerError) throw error;
-      throw new TokenizerError("TOKENIZER_INVALID", `the tokenizer does not load: ${(error as Error).message}`, {
-        cause: error,
-      });
-    }
+    return new Tokenizer(parseTokenizerFiles(tokenizerJson, configJson));
   }
 
   /**
    * @returns token ids
-   * @throws TokenizerError TEXT_TOO_LONG; CONTROL_TOKEN_IN_TEXT when the text would give a control token all the same
+   * @throws TokenizerError TEXT_TOO_LONG; CONTROL_TOKEN_IN_TEXT when the text would give a control token all the same;
+   *   TOKENIZER_INVALID when the vocabulary has no token for a part of the text
    */
   encode(text: string, options: EncodeOptions = {}): number[] {
-    checkLength(text);
-    const mark = this.#guard.chooseMark([text]);
-    const marked = options.controlTokens === "tokens" ? text : this.#guard.mark(text, mark);
-    const ids = this.encodeMarked(marked, mark);
-    return options.addSpecial === true ? [...this.#before, ...ids, ...this.#after] : ids;
+    const ids = this.#encode(text.toWellFormed(), "", options.controlTokens !== "tokens");
+    return options.addSpecial === true ? [...this.#surroundings.before, ...ids, ...this.#surroundings.after] : ids;
   }
 
   /**
    * Encode text in which `mark` keeps control tokens apart; they match only where no mark is inside.
    *
-   * @throws TokenizerError CONTROL_TOKEN_IN_TEXT when a control token comes out that unmarked text did not ask for
+   * @throws as {@link encode}
    */
   encodeMarked(text: string, mark: string): number[] {
-    checkLength(text);
-    if (text === "") return [];
-    this.#mark = mark;
-    const ids = this.#run(text, false);
-    // The tokenizer is the judge, but it is not trusted: some vocabularies can spell a control token by merging.
-    const found = ids.filter((id) => this.#controlIds.has(id) && id !== this.#unknownId);
-    const asked = this.#controlTokensIn(text, mark);
-    if (found.length !== asked.length || found.some((id, i) => id !== asked[i])) {
-      throw new TokenizerError(
-        "CONTROL_TOKEN_IN_TEXT",
-        "the text cannot be encoded without producing a control token of the model",
-      );
-    }
-    return ids;
-  }
-
-  /** The guard for texts that are put together before they are encoded. */
-  get guard(): ControlGuard {
-    return this.#guard;
+    return this.#encode(text, mark, false);
   }
 
   /**
@@ -138,121 +128,120 @@ export class Tokenizer implements TokenReader {
   /**
    * Bytes that a token stands for; a part of a character for some.
    *
-   * @returns shared, not to be written
    * @throws TokenizerError TOKEN_OUT_OF_RANGE
    */
   tokenBytes(id: number): Uint8Array {
-    const bytes = this.#bytes[id];
-    if (bytes === undefined) {
+    return this.tokenText(id, false).bytes;
+  }
+
+  tokenText(id: number, isFirst: boolean): TokenText {
+    const token = this.#tokens[id];
+    if (token === undefined) {
       throw new TokenizerError("TOKEN_OUT_OF_RANGE", `token ${id} is not in the vocabulary of ${this.vocabularySize}`);
     }
-    return bytes;
+    return this.#decoder.textOf(token, isFirst);
   }
 
   isControl(id: number): boolean {
     return this.#controlIds.has(id);
   }
 
-  #run(text: string, addSpecial: boolean): number[] {
-    const { ids } = this.#inner.encode(text, { add_special_tokens: addSpecial });
-    if (ids.includes(undefined)) {
-      throw new TokenizerError("TOKENIZER_INVALID", "the vocabulary has no token for a part of the text");
+  #encode(text: string, mark: string, skipControl: boolean): number[] {
+    if (text.length > MAX_TEXT_CHARACTERS) {
+      throw new TokenizerError(
+        "TEXT_TOO_LONG",
+        `the text has ${text.length} characters, over the limit of ${MAX_TEXT_CHARACTERS}`,
+      );
     }
-    return ids as number[];
+    const milliseconds = Math.ceil(MAX_MILLISECONDS.base + MAX_MILLISECONDS.perCharacter * text.length);
+    return withinTime(
+      milliseconds,
+      () => this.#encodeUnbounded(text, mark, skipControl),
+      () => invalidPart(`a pattern takes more than ${milliseconds} ms on a text of ${text.length} characters`),
+    );
   }
 
-  /** Control tokens that the text asks for: by the library's rule, the longest added token at each place. */
-  #controlTokensIn(text: string, mark: string): number[] {
+  #encodeUnbounded(text: string, mark: string, skipControl: boolean): number[] {
     const ids: number[] = [];
-    for (let at = 0; at < text.length; ) {
-      const length = this.#added.longestAt(text, at);
-      const id = length === 0 ? undefined : this.controlTokens.get(text.slice(at, at + length));
-      const isMarked = length === 1 && at > 0 && text[at - 1] === mark;
-      if (id !== undefined && id !== this.#unknownId && !isMarked) ids.push(id);
-      at += Math.max(1, length);
+    for (const stretch of this.#added.split(text, { mark, skipControl })) {
+      if (stretch.kind === "token") {
+        ids.push(stretch.id);
+        continue;
+      }
+      let first = ids.length;
+      for (const word of this.#preTokenize(stretch.text, stretch.isStart)) this.#model.encodeWord(word, ids);
+      // Some vocabularies can spell a control token by merging.
+      for (; first < ids.length; first++) {
+        const id = ids[first] as number;
+        if (this.isControl(id) && id !== this.#model.unknownId) {
+          throw new TokenizerError(
+            "CONTROL_TOKEN_IN_TEXT",
+            "the text cannot be encoded without producing a control token of the model",
+          );
+        }
+      }
     }
     return ids;
   }
 
-  /**
-   * Makes the library drop marks once it has looked for added tokens.
-   *
-   * It looks twice: in the text as written, and whether a whole stretch, normalized, is an added token. Such a stretch
-   * keeps a mark until it is split into words.
-   */
-  #dropMarks(): void {
-    const inner = this.#inner;
-    const { normalizer, pre_tokenizer: preTokenizer } = inner;
-    const clean = (text: string) => (this.#mark === "" ? text : text.replaceAll(this.#mark, ""));
-    inner.normalizer = (text) => {
-      const normalized = normalizer === null ? clean(text) : normalizer(clean(text));
-      return this.controlTokens.has(normalized) ? normalized + this.#mark : normalized;
+  /** What the config says, if it says, else the post-processor. */
+  #readSurroundings({ tokenizer, surroundings, namedTokens }: TokenizerFiles): Surroundings {
+    const processed = surroundingsOf(tokenizer.post_processor);
+    if (surroundings === undefined) return processed;
+    const named = (add: boolean, role: string) => {
+      const id = this.controlTokens.get(namedTokens[role] ?? "");
+      return add && id !== undefined ? [id] : [];
     };
-    inner.pre_tokenizer = (text, options) =>
-      preTokenizer === null ? [clean(text)] : preTokenizer(clean(text), options);
-  }
-
-  /** What goes before and after a text: what the config says, else what the post-processor does to an example. */
-  #surroundings(files: TokenizerFiles): [number[], number[]] {
-    if (files.surroundings !== undefined) {
-      const named = (add: boolean, role: string) => {
-        const id = this.controlTokens.get(files.namedTokens[role] ?? "");
-        return add && id !== undefined ? [id] : [];
-      };
-      return [named(files.surroundings.bos, "bos_token"), named(files.surroundings.eos, "eos_token")];
-    }
-    const probe = "a";
-    const bare = this.#run(probe, false);
-    const full = this.#run(probe, true);
-    for (let at = 0; at + bare.length <= full.length; at++) {
-      if (bare.every((id, i) => full[at + i] === id)) return [full.slice(0, at), full.slice(at + bare.length)];
-    }
-    throw new TokenizerError("TOKENIZER_INVALID", "tokenizer.json: the post-processor rewrites the text's tokens");
+    return { before: named(surroundings.bos, "bos_token"), after: named(surroundings.eos, "eos_token") };
   }
 }
 
-function controlTokens(inner: LibraryTokenizer, files: TokenizerFiles): Map<string, number> {
-  const named = new Set([...Object.values(files.namedTokens), ...files.additionalTokens]);
-  const tokens = new Map<string, number>();
-  for (const token of files.tokenizer.added_tokens) {
-    const { content, id, special } = token;
-    if (!special && !named.has(content)) continue;
-    if (isMatchedNormalized(token, files)) {
-      throw new TokenizerError(
-        "TOKENIZER_INVALID",
-        `tokenizer.json: control token ${JSON.stringify(content)} is matched after normalization, which is not supported`,
-      );
+/** The file's added tokens, and tokens of the vocabulary that the config names: transformers adds those when it loads. */
+function addedTokens(
+  { tokenizer }: TokenizerFiles,
+  named: ReadonlySet<string>,
+  vocabulary: ReadonlyMap<string, number>,
+): AddedToken[] {
+  const added: AddedToken[] = [...tokenizer.added_tokens];
+  const known = new Set<string>();
+  for (const { content, id } of added) {
+    if (known.has(content)) throw invalidPart(`added_tokens has ${JSON.stringify(content)} twice`);
+    known.add(content);
+    if ((vocabulary.get(content) ?? id) !== id) {
+      throw invalidPart(`added_tokens gives ${JSON.stringify(content)} another id than the vocabulary`);
     }
-    tokens.set(content, id);
   }
   for (const content of named) {
-    const id = inner.token_to_id(content);
-    if (id !== undefined) tokens.set(content, id);
+    const id = vocabulary.get(content);
+    if (id === undefined || known.has(content)) continue;
+    added.push({ id, content, lstrip: false, rstrip: false, single_word: false, normalized: false });
+  }
+  return added;
+}
+
+/**
+ * A control token that is looked for in the normalized text can be kept out of other text only if there is one way to
+ * write it.
+ */
+function requireGuardable({ content, normalized }: AddedToken, normalizer: unknown): void {
+  if (!normalized || normalizer === null || normalizer === undefined) return;
+  const replaced = replacedStrings(normalizer);
+  if (replaced !== undefined && !replaced.some((text) => content.includes(text))) return;
+  throw invalidPart(
+    `control token ${JSON.stringify(content)} is matched after normalization, which is not supported with this normalizer`,
+  );
+}
+
+/** The reference shows tokens that it looks for in the normalized text as they look there. */
+function spellings(
+  vocabulary: ReadonlyMap<string, number>,
+  added: readonly AddedToken[],
+  normalize: Normalize | undefined,
+): (string | undefined)[] {
+  const tokens: (string | undefined)[] = [];
+  for (const [token, id] of vocabulary) tokens[id] = token;
+  for (const { content, id, normalized } of added) {
+    tokens[id] = normalized && normalize !== undefined ? normalize(content) : content;
   }
   return tokens;
-}
-
-/** Whether a token is looked for in the normalized text instead of the text as written. */
-function isMatchedNormalized(token: { normalized: boolean }, files: TokenizerFiles): boolean {
-  return token.normalized && files.tokenizer.normalizer != null;
-}
-
-function spellVocabulary(inner: LibraryTokenizer, spelling: TokenSpelling): (Uint8Array | undefined)[] {
-  const bytes: (Uint8Array | undefined)[] = [];
-  const encoder = new TextEncoder();
-  const added = inner.get_added_tokens_decoder();
-  for (const [token, id] of inner.get_vocab()) {
-    if (token === undefined) continue;
-    bytes[id] = added.has(id) ? encoder.encode(token) : spelling.bytesOf(token);
-  }
-  return bytes;
-}
-
-function checkLength(text: string): void {
-  if (text.length > MAX_TEXT_CHARACTERS) {
-    throw new TokenizerError(
-      "TEXT_TOO_LONG",
-      `the text has ${text.length} characters, over the limit of ${MAX_TEXT_CHARACTERS}`,
-    );
-  }
 }
