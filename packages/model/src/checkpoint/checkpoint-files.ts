@@ -1,7 +1,7 @@
 import { realpath, stat } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { CheckpointError } from "../errors.ts";
-import { openRegularFile, readExactly } from "./file-reads.ts";
+import { openVersioned, readExactly } from "./file-reads.ts";
 import { quote } from "./quote.ts";
 import { parseStrictJson } from "./strict-json.ts";
 
@@ -41,9 +41,10 @@ export class CheckpointFiles {
   }
 
   /**
-   * Absolute path of the regular file `name`, links resolved, or undefined when there is none.
+   * Absolute path of `name`, links resolved, or undefined when there is no such entry; {@link openVersioned} sees whether it
+   * is a file.
    *
-   * @throws CheckpointError CHECKPOINT_UNSAFE_PATH when it is no file of this directory
+   * @throws CheckpointError CHECKPOINT_UNSAFE_PATH when it is not an entry of this directory
    */
   async find(name: string): Promise<string | undefined> {
     if (!isPlainName(name)) {
@@ -60,9 +61,6 @@ export class CheckpointFiles {
         `${quote(name)} is a link that leads out of the checkpoint. ` +
           `Make a copy with the files in place of the links, as "cp -rL" does, and import that.`,
       );
-    }
-    if (!(await stat(path)).isFile()) {
-      throw new CheckpointError("CHECKPOINT_UNSAFE_PATH", `${quote(name)} is not a regular file`);
     }
     return path;
   }
@@ -88,19 +86,18 @@ export class CheckpointFiles {
   async readText(name: string, maxBytes = MAX_TEXT_BYTES): Promise<string | undefined> {
     const path = await this.find(name);
     if (path === undefined) return undefined;
-    const file = await openRegularFile(path, name);
+    const { handle, size } = await openVersioned(path, name);
     try {
-      const { size } = await file.stat();
       if (size > maxBytes) throw invalid(name, `has ${size} bytes, over the limit of ${maxBytes}`);
       // As many as it had: a file that someone keeps writing to would never end.
       const bytes = new Uint8Array(size);
-      await readExactly(file, bytes, 0, name);
+      await readExactly(handle, bytes, 0, name);
       return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
     } catch (error) {
       if (error instanceof TypeError) throw invalid(name, "is not UTF-8");
       throw error;
     } finally {
-      await file.close();
+      await handle.close();
     }
   }
 

@@ -1,10 +1,19 @@
-import { constants } from "node:fs";
-import { type FileHandle, open } from "node:fs/promises";
+import { type BigIntStats, constants } from "node:fs";
+import { type FileHandle, lstat, open } from "node:fs/promises";
 import { CheckpointError } from "../errors.ts";
 import { quote } from "./quote.ts";
 
 /** One read call moves at most this much: the platform's own limit is 2 GiB, and between reads an abort is seen. */
 const READ_BYTES = 64 * 1024 * 1024;
+
+/** A regular file that is open for reading; whoever has it closes `handle`. */
+export interface RegularFile {
+  readonly handle: FileHandle;
+  /** Bytes it had when it was opened. */
+  readonly size: number;
+  /** Differs once the file is written to, or another is in its place. */
+  readonly version: string;
+}
 
 /**
  * Open a file for reading, if it is a regular file and no link.
@@ -17,20 +26,45 @@ const READ_BYTES = 64 * 1024 * 1024;
  * @throws CheckpointError CHECKPOINT_UNSAFE_PATH for a directory, pipe, socket or device, CHECKPOINT_NOT_FOUND when it
  *   cannot be opened
  */
-export async function openRegularFile(path: string, name: string): Promise<FileHandle> {
+export async function openVersioned(path: string, name: string): Promise<RegularFile> {
   // Platforms without these flags have neither such links nor such pipes.
   const flags = constants.O_RDONLY | (constants.O_NOFOLLOW ?? 0) | (constants.O_NONBLOCK ?? 0);
-  const file = await open(path, flags).catch((error: NodeJS.ErrnoException) => {
+  const handle = await open(path, flags).catch((error: NodeJS.ErrnoException) => {
+    // What a socket and a device without a driver answer.
+    if (error.code === "ENXIO" || error.code === "ENODEV") throw irregular(name);
     throw new CheckpointError("CHECKPOINT_NOT_FOUND", `cannot read ${quote(name)}: ${error.code}`, { cause: error });
   });
   try {
-    if ((await file.stat()).isFile()) return file;
+    const stats = await handle.stat({ bigint: true });
+    if (!stats.isFile()) throw irregular(name);
+    return { handle, size: Number(stats.size), version: versionOf(stats) };
   } catch (error) {
-    await file.close();
+    await handle.close();
     throw error;
   }
-  await file.close();
-  throw new CheckpointError("CHECKPOINT_UNSAFE_PATH", `${quote(name)} is not a regular file`);
+}
+
+/** {@link openVersioned} where only the handle matters. */
+export async function openRegularFile(path: string, name: string): Promise<FileHandle> {
+  return (await openVersioned(path, name)).handle;
+}
+
+/**
+ * @param opened - what {@link openVersioned} gave for `path`
+ * @throws CheckpointError CHECKPOINT_CORRUPT when the file was written to since, or another is in its place
+ */
+export async function refuseChange(opened: RegularFile, path: string, name: string): Promise<void> {
+  const now = await lstat(path, { bigint: true }).catch(() => undefined);
+  if (now !== undefined && versionOf(now) === opened.version) return;
+  throw new CheckpointError("CHECKPOINT_CORRUPT", `${quote(name)} changed while it was being imported`);
+}
+
+function versionOf({ dev, ino, size, mtimeNs }: BigIntStats): string {
+  return [dev, ino, size, mtimeNs].join();
+}
+
+function irregular(name: string): CheckpointError {
+  return new CheckpointError("CHECKPOINT_UNSAFE_PATH", `${quote(name)} is not a regular file`);
 }
 
 /**

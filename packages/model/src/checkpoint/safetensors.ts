@@ -1,6 +1,6 @@
 import type { FileHandle } from "node:fs/promises";
 import { CheckpointError } from "../errors.ts";
-import { openRegularFile, readExactly } from "./file-reads.ts";
+import { openVersioned, type RegularFile, readExactly, refuseChange } from "./file-reads.ts";
 import { quote } from "./quote.ts";
 import { MAX_HEADER_BYTES, parseSafetensorsHeader, type TensorEntry } from "./safetensors-header.ts";
 
@@ -14,16 +14,13 @@ export class SafetensorsFile {
   readonly path: string;
   /** In file order. */
   readonly tensors: readonly TensorEntry[];
-  /** For reading; closed with this object. */
-  readonly handle: FileHandle;
-  readonly #version: string;
+  readonly #file: RegularFile;
 
-  private constructor(handle: FileHandle, path: string, name: string, tensors: TensorEntry[], version: string) {
-    this.handle = handle;
+  private constructor(file: RegularFile, path: string, name: string, tensors: TensorEntry[]) {
+    this.#file = file;
     this.path = path;
     this.name = name;
     this.tensors = tensors;
-    this.#version = version;
   }
 
   /**
@@ -32,15 +29,18 @@ export class SafetensorsFile {
    * @throws CheckpointError CHECKPOINT_CORRUPT when the header or the layout is wrong
    */
   static async open(path: string, name: string): Promise<SafetensorsFile> {
-    const handle = await openRegularFile(path, name);
+    const file = await openVersioned(path, name);
     try {
-      const version = await versionOf(handle);
-      const tensors = await readHeader(handle, name);
-      return new SafetensorsFile(handle, path, name, tensors, version);
+      return new SafetensorsFile(file, path, name, await readHeader(file, name));
     } catch (error) {
-      await handle.close();
+      await file.handle.close();
       throw error;
     }
+  }
+
+  /** For reading; closed with this object. */
+  get handle(): FileHandle {
+    return this.#file.handle;
   }
 
   /**
@@ -48,13 +48,7 @@ export class SafetensorsFile {
    *   opened
    */
   async refuseChange(): Promise<void> {
-    const again = await openRegularFile(this.path, this.name);
-    try {
-      if ((await versionOf(again)) === this.#version) return;
-    } finally {
-      await again.close();
-    }
-    throw new CheckpointError("CHECKPOINT_CORRUPT", `${quote(this.name)} changed while it was being imported`);
+    await refuseChange(this.#file, this.path, this.name);
   }
 
   async close(): Promise<void> {
@@ -66,24 +60,17 @@ export class SafetensorsFile {
   }
 }
 
-/** What differs once a file is written to, or is another file. */
-async function versionOf(file: FileHandle): Promise<string> {
-  const { dev, ino, size, mtimeNs } = await file.stat({ bigint: true });
-  return [dev, ino, size, mtimeNs].join();
-}
-
-async function readHeader(file: FileHandle, name: string): Promise<TensorEntry[]> {
-  const { size } = await file.stat();
+async function readHeader({ handle, size }: RegularFile, name: string): Promise<TensorEntry[]> {
   const corrupt = (what: string) => new CheckpointError("CHECKPOINT_CORRUPT", `${quote(name)}: ${what}`);
   if (size < 8) throw corrupt(`${size} bytes cannot hold a safetensors header`);
   const prefix = new Uint8Array(8);
-  await readExactly(file, prefix, 0, name);
+  await readExactly(handle, prefix, 0, name);
   const headerBytes = new DataView(prefix.buffer).getBigUint64(0, true);
   if (headerBytes > MAX_HEADER_BYTES) {
     throw corrupt(`the header claims ${headerBytes} bytes, over the limit of ${MAX_HEADER_BYTES}`);
   }
   if (8 + Number(headerBytes) > size) throw corrupt(`the header claims ${headerBytes} bytes, the file has ${size}`);
   const json = new Uint8Array(Number(headerBytes));
-  await readExactly(file, json, 8, name);
+  await readExactly(handle, json, 8, name);
   return parseSafetensorsHeader(json, size, name);
 }

@@ -41,12 +41,12 @@ export class WeightFiles {
    * @throws CheckpointError CHECKPOINT_NOT_FOUND, CHECKPOINT_CORRUPT, CHECKPOINT_UNSAFE_PATH, CHECKPOINT_UNSUPPORTED
    */
   static async open(checkpoint: CheckpointFiles): Promise<WeightFiles> {
-    const hasSingle = (await checkpoint.find(SINGLE_FILE)) !== undefined;
+    const single = await checkpoint.find(SINGLE_FILE);
     const index = await checkpoint.readObject(SHARD_INDEX, INDEX_LIMITS);
-    if (!hasSingle && index === undefined) await refuseOtherFormats(checkpoint, SINGLE_FILE);
+    if (single === undefined && index === undefined) await refuseOtherFormats(checkpoint, SINGLE_FILE);
     const shards = index && parseShardIndex(index, SHARD_INDEX);
     const names = shards === undefined ? [SINGLE_FILE] : [...shards.keys()];
-    if (hasSingle && names.join() !== SINGLE_FILE) {
+    if (single !== undefined && names.join() !== SINGLE_FILE) {
       throw new CheckpointError(
         "CHECKPOINT_CORRUPT",
         `${quote(SHARD_INDEX)} places tensors in other files than ${quote(SINGLE_FILE)}, which is there too. ` +
@@ -57,7 +57,7 @@ export class WeightFiles {
     try {
       const tensors = new Map<string, PlacedTensor>();
       for (const name of names) {
-        const file = await SafetensorsFile.open(await checkpoint.require(name), name);
+        const file = await SafetensorsFile.open(single ?? (await checkpoint.require(name)), name);
         files.push(file);
         if (shards !== undefined) compareWithIndex(file, shards.get(name) as ReadonlySet<string>);
         for (const entry of file.tensors) tensors.set(entry.name, { ...entry, path: file.path, file: name });
