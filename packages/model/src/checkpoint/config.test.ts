@@ -64,7 +64,7 @@ describe("parseConfig", () => {
     ["sliding_window", 4096, "null"],
     ["quantization_config", { bits: 4 }, "null"],
     ["partial_rotary_factor", 0.5, "1"],
-    ["head_dim", 24, "multiples of 16"],
+    ["head_dim", 20, "multiples of 8"],
   ])("refuses %s %j and says what is supported", (field, value, supported) => {
     expect(() => parseConfig({ ...TINY_CONFIG, [field]: value })).toThrow(
       expect.objectContaining(refusal("CHECKPOINT_UNSUPPORTED", `"${field}"`, "supported", supported)),

@@ -62,7 +62,7 @@ export function parseConfig(
   if (heads % kvHeads !== 0) {
     throw invalid(`num_attention_heads ${heads} is not a multiple of num_key_value_heads ${kvHeads}`);
   }
-  if (headDim % 16 !== 0) throw unsupported("head_dim", headDim, "multiples of 16");
+  if (headDim % 8 !== 0) throw unsupported("head_dim", headDim, "multiples of 8");
   return {
     spec: {
       architecture: family.modelType,
