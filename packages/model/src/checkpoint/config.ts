@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { CheckpointError } from "../errors.ts";
 import type { DecoderSpec, RopeSpec } from "../graph/decoder-spec.ts";
 import type { SourceLayout } from "../graph/weights-plan.ts";
 import {
@@ -90,7 +91,7 @@ export function parseConfig(
         softCap: null,
         ...parts.attention,
       },
-      ...usedRopes(parts),
+      ...settleLayers(parts, parsed.max_position_embeddings),
     },
     source: family.source,
     ...readTokenIds(parsed, generation),
@@ -105,10 +106,10 @@ function findFamily(modelType: unknown): Architecture {
   throw unsupported("model_type", modelType, relative === undefined ? supported : `${supported} (it is ${relative})`);
 }
 
-function refuseUnknownFields({ schema, harmless, modelType }: Architecture, config: Record<string, unknown>): void {
+function refuseUnknownFields({ schema, harmless }: Architecture, config: Record<string, unknown>): void {
   for (const field of Object.keys(config)) {
     if (Object.hasOwn(schema.shape, field) || HARMLESS_FIELDS.has(field) || harmless.includes(field)) continue;
-    throw unknownField("config.json", field, [`for ${modelType} ${Object.keys(schema.shape).join(", ")}`]);
+    throw unknownField("config.json", field, Object.keys(schema.shape));
   }
 }
 
@@ -137,20 +138,32 @@ function refuseOtherClasses({ className }: Architecture, { architectures, auto_m
 function chooseContext(ofModel: number, asked: number | undefined): number {
   if (asked === undefined) return ofModel;
   if (!Number.isSafeInteger(asked) || asked < 1 || asked > ofModel) {
-    throw unsupported("max_position_embeddings", ofModel, `contexts of 1 to ${ofModel} tokens, not ${asked}`);
+    throw new CheckpointError(
+      "CHECKPOINT_UNSUPPORTED",
+      `a context of ${asked} tokens was asked for; "max_position_embeddings" allows 1 to ${ofModel}`,
+    );
   }
   return asked;
 }
 
-/** The rotary embeddings that layers use, each once, in the order of their first use. */
-function usedRopes(parts: Pick<DecoderSpec, "ropes" | "layerKinds">): Pick<DecoderSpec, "ropes" | "layerKinds"> {
+/**
+ * Layers by what has an effect: rotary embeddings each once, in the order of their first use, and windows only where they
+ * are narrower than the model's context.
+ */
+function settleLayers(
+  parts: Pick<DecoderSpec, "ropes" | "layerKinds">,
+  modelContext: number,
+): Pick<DecoderSpec, "ropes" | "layerKinds"> {
   const ropes: RopeSpec[] = [];
-  const layerKinds = parts.layerKinds.map(({ window, rope }) => {
-    if (rope === null) return { window, rope };
+  const indexOf = (rope: number) => {
     const used = parts.ropes[rope] as RopeSpec;
     const same = ropes.findIndex((one) => JSON.stringify(one) === JSON.stringify(used));
-    return { window, rope: same === -1 ? ropes.push(used) - 1 : same };
-  });
+    return same === -1 ? ropes.push(used) - 1 : same;
+  };
+  const layerKinds = parts.layerKinds.map(({ window, rope }) => ({
+    window: window !== null && window < modelContext ? window : null,
+    rope: rope === null ? null : indexOf(rope),
+  }));
   return { ropes, layerKinds };
 }
 

@@ -5,7 +5,7 @@ import { CheckpointError } from "../errors.ts";
 export function unsupported(field: string, value: unknown, supported: string): CheckpointError {
   return new CheckpointError(
     "CHECKPOINT_UNSUPPORTED",
-    `config.json: "${field}" is ${brief(value)}; supported: ${supported}`,
+    `config.json: ${brief(field)} is ${brief(value)}; supported: ${supported}`,
   );
 }
 
@@ -49,7 +49,7 @@ export function parseFields<T extends z.ZodType>(schema: T, value: unknown, file
 }
 
 /** A value for a message, whatever its size. */
-function brief(value: unknown): string {
+export function brief(value: unknown): string {
   const text = JSON.stringify(value) ?? "missing";
   return text.length > 80 ? `${text.slice(0, 77)}...` : text;
 }

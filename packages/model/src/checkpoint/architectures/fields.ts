@@ -39,9 +39,9 @@ export const COMMON_FIELDS = {
   auto_map: anObject.nullish(),
   quantization_config: only(null),
   is_encoder_decoder: only(false),
-  is_decoder: z.boolean().nullish(),
   add_cross_attention: only(false),
   use_bidirectional_attention: only(false),
+  pruned_heads: z.strictObject({}).nullish(),
 } as const;
 
 /** Rotary settings as transformers 4 writes them (`rope_theta`, `rope_scaling`) and transformers 5 (`rope_parameters`). */
@@ -71,6 +71,7 @@ export const HARMLESS_FIELDS: ReadonlySet<string> = new Set([
   "finetuning_task",
   "gradient_checkpointing",
   "id2label",
+  "is_decoder",
   "initializer_range",
   "label2id",
   "output_attentions",
@@ -95,17 +96,29 @@ export const HARMLESS_FIELDS: ReadonlySet<string> = new Set([
   "use_cache",
   // Splits each projection into slices whose results are added up: the same sums. Recent transformers ignore it.
   "pretraining_tp",
+  // Parts of other kinds of model, which old versions wrote for all.
+  "cross_attention_hidden_size",
+  "decoder_start_token_id",
+  "tie_encoder_decoder",
   // Sampling settings of old checkpoints. A caller of the served model chooses these.
+  "bad_words_ids",
   "begin_suppress_tokens",
+  "diversity_penalty",
   "do_sample",
   "early_stopping",
+  "encoder_no_repeat_ngram_size",
+  "exponential_decay_length_penalty",
+  "forced_bos_token_id",
+  "forced_eos_token_id",
   "length_penalty",
   "max_length",
   "max_new_tokens",
   "min_length",
   "no_repeat_ngram_size",
+  "num_beam_groups",
   "num_beams",
   "num_return_sequences",
+  "remove_invalid_values",
   "repetition_penalty",
   "suppress_tokens",
   "temperature",

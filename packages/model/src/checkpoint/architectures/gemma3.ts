@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { invalid, parseFields } from "../refusals.ts";
+import { invalid, parseFields, unsupported } from "../refusals.ts";
 import { defineArchitecture } from "./architecture.ts";
 import { anObject, only, ROPE_FIELDS, softCap } from "./fields.ts";
 import { GEMMA_FIELDS, gemmaAttention, gemmaParts } from "./gemma2.ts";
@@ -34,6 +34,11 @@ export const gemma3 = defineArchitecture({
         `"_sliding_window_pattern" is ${config._sliding_window_pattern}, "sliding_window_pattern" ${pattern}`,
       );
     }
+    const { rope_scaling: scaling } = config;
+    if (scaling?.["type"] != null && scaling["rope_type"] == null) {
+      // Older readers follow the old name, transformers 5 does not.
+      throw unsupported("rope_scaling.type", scaling["type"], '"rope_type" for this family');
+    }
     const nested = parseFields(NESTED_ROPE, config.rope_parameters ?? {}, "config.json", "rope_parameters");
     const context = {
       headDim: config.head_dim,
@@ -43,7 +48,7 @@ export const gemma3 = defineArchitecture({
     };
     const full = readRope(
       [
-        { field: "rope_scaling", value: config.rope_scaling },
+        { field: "rope_scaling", value: scaling },
         { field: "rope_parameters.full_attention", value: nested.full_attention },
       ],
       { ...context, theta: { value: config.rope_theta, default: 1_000_000 } },

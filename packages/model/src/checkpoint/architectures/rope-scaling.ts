@@ -1,6 +1,6 @@
 import { z } from "zod";
 import type { RopeScaling } from "../../graph/decoder-spec.ts";
-import { invalid } from "../refusals.ts";
+import { brief, invalid } from "../refusals.ts";
 import { contextSize } from "./fields.ts";
 
 /** What a scaling depends on beyond its own settings. */
@@ -63,7 +63,7 @@ export const SCALINGS = {
 
   yarn: define(
     {
-      factor: stretch.nullish(),
+      factor: stretch.nullable(),
       original_max_position_embeddings: originalContext,
       attention_factor: stretch.nullish(),
       // Zero stands for absent in these four, as transformers reads them.
@@ -77,13 +77,15 @@ export const SCALINGS = {
       const original = readOriginalContext(settings.original_max_position_embeddings, context);
       const factor = settings.factor ?? context.modelContext / original;
       const { mscale, mscale_all_dim } = settings;
+      const [betaFast, betaSlow] = [settings.beta_fast || 32, settings.beta_slow || 1];
+      if (betaFast < betaSlow) throw invalid(`"${context.field}.beta_fast" is under "${context.field}.beta_slow"`);
       const byWeight = (weight: number) => (factor <= 1 ? 1 : 0.1 * weight * Math.log(factor) + 1);
       return {
         kind: "yarn",
         factor,
         originalContext: original,
-        betaFast: settings.beta_fast || 32,
-        betaSlow: settings.beta_slow || 1,
+        betaFast,
+        betaSlow,
         truncate: settings.truncate,
         // The two weights, DeepSeek's, count only together.
         attentionFactor:
@@ -129,7 +131,7 @@ export function agreed<T extends number | string>(
   values: readonly (T | null | undefined)[],
 ): T | undefined {
   const different = new Set(values.filter((value) => value != null));
-  if (different.size > 1) throw invalid(`"${name}" is given as ${[...different].join(" and as ")}`);
+  if (different.size > 1) throw invalid(`"${name}" is given as ${[...different].map(brief).join(" and as ")}`);
   const [value] = different;
   return value;
 }

@@ -85,8 +85,10 @@ function readOne({ field, value }: RopeSource, context: RopeContext): RopeSpec {
   }
   const settings = parseFields(SCALINGS[kind].schema, value, "config.json", field);
   const rotaryDim = readRotaryDim(settings.partial_rotary_factor, context);
+  const theta = agreed("rope_theta", [settings.rope_theta, context.theta.value]);
+  if (theta === undefined && context.theta.value === null) throw invalid("the base of the rotary embedding is null");
   return {
-    theta: agreed("rope_theta", [settings.rope_theta, context.theta.value]) ?? context.theta.default,
+    theta: theta ?? context.theta.default,
     rotaryDim,
     scaling: SCALINGS[kind].read(settings as never, { ...context, field, rotaryDim }),
   };
