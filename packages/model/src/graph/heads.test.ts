@@ -2,6 +2,7 @@ import { describe, expect, it } from "vitest";
 import { type HeadBatch, ModelRuntime } from "../runtime/index.ts";
 import { REFERENCE_MODELS, referenceModel } from "../testing/reference-model.ts";
 import { HEAD, logSumExp } from "./heads.ts";
+import { FLOAT32, type Precision, precisionOf } from "./precision.ts";
 
 /** float32 kernels against float64 sums over a vocabulary of about 60: a few units in the seventh digit. */
 const TOLERANCE = 1e-4;
@@ -24,9 +25,17 @@ const read = (head: HeadBatch, name: string, row: number) => head.floats(name)[r
 const normalizerOf = (head: HeadBatch, row: number) =>
   logSumExp(read(head, HEAD.maxLogit, row), read(head, HEAD.maxProbability, row));
 
-describe.each(REFERENCE_MODELS)("heads of %s", (name) => {
+/** Every model in float32, and every format that a head can have. */
+const CASES: readonly (readonly [name: string, format: string, Precision])[] = [
+  ...REFERENCE_MODELS.map((name) => [name, "float32", FLOAT32] as const),
+  ["plain-tied", "int8", precisionOf("int8")],
+  ["grouped-untied", "int4", precisionOf("int4", { head: "int4" })],
+  ["gemma2", "int4 in blocks of 128", precisionOf("int4", { head: "int4", block: 128 })],
+];
+
+describe.each(CASES)("heads of %s in %s", (name, _format, precision) => {
   async function setUp() {
-    const reference = await referenceModel(name);
+    const reference = await referenceModel(name, { precision });
     const { hidden, vocabulary } = reference.model.spec;
     const runtime = await ModelRuntime.open(reference.model, { slots: 4, table: new Float32Array(hidden), threads: 1 });
     const states = Float32Array.from({ length: ROWS * hidden }, (_, i) => 3 * Math.sin(1.7 * i + 0.01 * i * i));
