@@ -57,9 +57,9 @@ export interface AttentionSpec {
 }
 
 export interface LayerKind {
-  /** Positions a query sees, its own included; null for all before it. */
+  /** Positions a query sees, its own included (sliding window, arXiv:2004.05150); null for all before it. */
   readonly window: number | null;
-  /** Index into `ropes`; null for a layer without positions. */
+  /** Index into `ropes`; null for a layer without positions (arXiv:2501.18795). */
   readonly rope: number | null;
 }
 
