@@ -8,7 +8,7 @@ import { parseStrictJson } from "./strict-json.ts";
 /** Largest text file read whole; the largest tokenizer.json in use is about 35 MB. */
 const MAX_TEXT_BYTES = 100 * 1024 * 1024;
 
-export interface JsonLimits {
+interface JsonLimits {
   readonly maxBytes: number;
   /** A value takes up to 100 bytes of memory, and more while it is checked. */
   readonly maxValues: number;

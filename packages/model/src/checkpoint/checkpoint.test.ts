@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import {
   safetensorsBytes,
+  shardedFiles,
   TINY_CONFIG,
   TINY_SPEC,
   type TinyTensor,
@@ -11,6 +12,7 @@ import {
   writeTinyCheckpoint,
 } from "../testing/tiny-checkpoint.ts";
 import { Checkpoint } from "./checkpoint.ts";
+import type { ElementType } from "./element-types.ts";
 import { modelChecksum } from "./model-checksum.ts";
 
 let work: string;
@@ -147,6 +149,29 @@ describe("Checkpoint", () => {
       TIED,
     );
     await expect(readAll(differing)).rejects.toThrow(refusal("CHECKPOINT_TENSOR_MISMATCH", /lm_head.weight" differs/));
+  });
+
+  it("compares a tied head by its bytes, wherever it lies and whatever its type", async () => {
+    const name = "model.embed_tokens.weight";
+    const weights = (dtype: ElementType, head: TinyTensor) =>
+      new Map([...tinyTensors(TINY_SPEC, dtype), ["lm_head.weight", head] as const]);
+    const embedding = (dtype: ElementType) => tinyTensors(TINY_SPEC, dtype).get(name) as TinyTensor;
+    const write = (tensors: ReadonlyMap<string, TinyTensor>) =>
+      writeTinyCheckpoint(join(work, "c"), { config: TIED, files: shardedFiles(tensors, 5) });
+    for (const dtype of ["F32", "F16", "BF16"] as const) {
+      await expect(readAll(await write(weights(dtype, embedding(dtype))))).resolves.toBeDefined();
+      const last = Uint8Array.from(embedding(dtype).bytes);
+      last[last.byteLength - 1] = 0x12;
+      for (const head of [
+        { ...embedding(dtype), bytes: last },
+        { ...embedding(dtype), shape: [TINY_SPEC.hidden, TINY_SPEC.vocabulary] },
+        embedding(dtype === "F32" ? "BF16" : "F32"),
+      ]) {
+        await expect(readAll(await write(weights(dtype, head)))).rejects.toThrow(
+          refusal("CHECKPOINT_TENSOR_MISMATCH", /lm_head.weight" differs from/),
+        );
+      }
+    }
   });
 
   it("leaves out rotary buffers that old versions saved", async () => {

@@ -55,7 +55,7 @@ const FILES = ["config.json", "generation_config.json", "model.safetensors", "mo
 describe("what stands in the place of a file", () => {
   it.each(FILES)("is refused where it is a pipe that nobody writes to: %s", async (name) => {
     await rm(join(directory, name), { force: true });
-    execFileSync("mkfifo", [join(directory, name)]);
+    execFileSync("sh", ["-c", 'mkfifo "$0"', join(directory, name)]);
     expect(await refused()).toMatchObject({
       reason: "CHECKPOINT_UNSAFE_PATH",
       message: `"${name}" is not a regular file`,
