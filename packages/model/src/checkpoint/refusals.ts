@@ -1,11 +1,12 @@
 import type { z } from "zod";
 import { CheckpointError } from "../errors.ts";
+import { quote } from "./quote.ts";
 
 /** A field whose value asks for a computation that is not built. */
 export function unsupported(field: string, value: unknown, supported: string): CheckpointError {
   return new CheckpointError(
     "CHECKPOINT_UNSUPPORTED",
-    `config.json: ${brief(field)} is ${brief(value)}; supported: ${supported}`,
+    `config.json: ${quote(field)} is ${quote(value)}; supported: ${supported}`,
   );
 }
 
@@ -13,7 +14,7 @@ export function unsupported(field: string, value: unknown, supported: string): C
 export function unknownField(file: string, field: string, known: readonly string[]): CheckpointError {
   return new CheckpointError(
     "CHECKPOINT_UNSUPPORTED",
-    `${file}: ${brief(field)} is not known and may change what the model computes; supported: ${known.join(", ")}`,
+    `${file}: ${quote(field)} is not known and may change what the model computes; supported: ${known.join(", ")}`,
   );
 }
 
@@ -44,12 +45,6 @@ export function parseFields<T extends z.ZodType>(schema: T, value: unknown, file
   }
   throw new CheckpointError(
     "CHECKPOINT_CONFIG_INVALID",
-    `${file}: "${field}" is ${brief(issue.input)}: ${issue.message}`,
+    `${file}: "${field}" is ${quote(issue.input)}: ${issue.message}`,
   );
-}
-
-/** A value for a message, whatever its size. */
-export function brief(value: unknown): string {
-  const text = JSON.stringify(value) ?? "missing";
-  return text.length > 80 ? `${text.slice(0, 77)}...` : text;
 }

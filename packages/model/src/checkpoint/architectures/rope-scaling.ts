@@ -1,6 +1,7 @@
 import { z } from "zod";
 import type { RopeScaling } from "../../graph/decoder-spec.ts";
-import { brief, invalid } from "../refusals.ts";
+import { quote } from "../quote.ts";
+import { invalid } from "../refusals.ts";
 import { contextSize } from "./fields.ts";
 
 /** What a scaling depends on beyond its own settings. */
@@ -131,7 +132,7 @@ export function agreed<T extends number | string>(
   values: readonly (T | null | undefined)[],
 ): T | undefined {
   const different = new Set(values.filter((value) => value != null));
-  if (different.size > 1) throw invalid(`"${name}" is given as ${[...different].map(brief).join(" and as ")}`);
+  if (different.size > 1) throw invalid(`"${name}" is given as ${[...different].map(quote).join(" and as ")}`);
   const [value] = different;
   return value;
 }
