@@ -1,14 +1,27 @@
 import { describe, expect, it } from "vitest";
-import { HEAD } from "../graph/index.ts";
+import { SUPPORTED_MODEL_TYPES } from "../checkpoint/config.ts";
 import { forward, maxAbsDifference, tokenByToken, unsteered } from "../testing/forward.ts";
-import { missingFeatures } from "../testing/missing-features.ts";
+import { FEATURES, missingFeatures } from "../testing/missing-features.ts";
 import { REFERENCE_MODELS, referenceModel } from "../testing/reference-model.ts";
 import { errors, FEATURE_SHOWS, logitsOf, openReference, TOLERANCE, tokensOf } from "../testing/reference-run.ts";
+import { HEAD } from "./heads.ts";
 
 /** Prefill in chunks, some of them past the windows and original contexts, then token by token. */
 function chunked(length: number): [number, number][] {
   return [[0, 8], [8, 16], [16, 17], [17, 24], ...tokenByToken(24, length)];
 }
+
+it("has a model of every architecture, and of every feature", async () => {
+  const architectures = new Set<string>();
+  const features = new Set<string>();
+  for (const name of REFERENCE_MODELS) {
+    await using reference = await referenceModel(name);
+    architectures.add(reference.config.spec.architecture);
+    for (const feature of missingFeatures(reference.config).keys()) features.add(feature);
+  }
+  expect(architectures).toEqual(new Set(SUPPORTED_MODEL_TYPES));
+  expect(features).toEqual(new Set(FEATURES));
+});
 
 describe.each(REFERENCE_MODELS)("%s against transformers", (name) => {
   it("gives the reference's logits and residuals in one go, in chunks and token by token", async () => {

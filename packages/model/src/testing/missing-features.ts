@@ -1,93 +1,126 @@
 import type { CheckpointConfig } from "../checkpoint/config.ts";
-import type { DecoderSpec, PlannedWeight, RopeSpec } from "../graph/index.ts";
+import type { DecoderSpec, LayerKind, PlannedWeight, RopeSpec } from "../graph/index.ts";
 import type { ModelChange } from "./reference-model.ts";
 
-/**
- * What the graphs would get wrong if a feature of the model were ignored or misread, by name: each feature that the model has.
- */
-export function missingFeatures({ spec, source }: CheckpointConfig): ReadonlyMap<string, ModelChange> {
-  const { attention, ropes, layerKinds } = spec;
-  const changes = new Map<string, ModelChange>([
-    ["epsilon", { spec: { normEps: spec.normEps + 0.5 } }],
-    ["gains of a layer's own norms", { weight: withSources(/\.(attention|mlp)_norm$/, finalNormInstead) }],
-    ["activation", { spec: { activation: spec.activation === "silu" ? "gelu-tanh" : "silu" } }],
-    ["one added to norms", { spec: { normPlusOne: !spec.normPlusOne } }],
-    ["attention scale", { spec: { attention: { ...attention, scale: 2 * attention.scale } } }],
-    ["rotary base", { spec: { ropes: ropes.map((rope) => ({ ...rope, theta: 1e30 })) } }],
-  ]);
-  const has = (feature: boolean, name: string, change: ModelChange) => {
-    if (feature) changes.set(name, change);
-  };
-  const withAttention = (part: Partial<DecoderSpec["attention"]>): ModelChange => ({
-    spec: { attention: { ...attention, ...part } },
-  });
-  const withKinds = (change: (kind: DecoderSpec["layerKinds"][number]) => Partial<typeof kind>): ModelChange => ({
-    spec: { layerKinds: layerKinds.map((kind) => ({ ...kind, ...change(kind) })) },
-  });
-  const withRopes = (change: (rope: RopeSpec) => Partial<RopeSpec>): ModelChange => ({
-    spec: { ropes: ropes.map((rope) => ({ ...rope, ...change(rope) })) },
-  });
-  has(!source.fusedProjections, "which is query, key and value", { weight: withSources(/\.qkv$/, reversed) });
-  has(!source.fusedProjections, "which is gate and which is up", { weight: withSources(/\.gate_up$/, reversed) });
-  has(attention.qkvBias, "bias of query, key, value", withAttention({ qkvBias: false }));
-  has(attention.outBias, "bias of the output projection", withAttention({ outBias: false }));
-  has(spec.mlpBias, "biases of the MLP", { spec: { mlpBias: false } });
-  has(attention.queryKeyNorm, "norms of query and key", withAttention({ queryKeyNorm: false }));
-  has(attention.softCap !== null, "soft cap of attention", withAttention({ softCap: null }));
-  has(spec.logitSoftCap !== null, "soft cap of logits", { spec: { logitSoftCap: null } });
-  has(spec.sandwichNorms, "sandwich norms", { spec: { sandwichNorms: false } });
-  has(spec.embeddingScale !== 1, "embedding scale", { spec: { embeddingScale: 1 } });
-  has(!spec.tiedEmbeddings, "a head of its own", { spec: { tiedEmbeddings: true } });
+/** Another reading of a checkpoint, or undefined where the model does not have the feature. */
+type Misreading = (config: CheckpointConfig) => ModelChange | undefined;
 
-  const windows = layerKinds.flatMap(({ window }) => window ?? []);
-  const [window] = windows;
-  has(
-    window !== undefined,
-    "windows",
-    withKinds(() => ({ window: null })),
-  );
-  has(
-    window !== undefined,
-    "the last position of a window",
-    withKinds(({ window }) => ({ window: window && window - 1 })),
-  );
-  has(
-    window !== undefined,
-    "the end of a window",
-    withKinds(({ window }) => ({ window: window && window + 1 })),
-  );
-  has(
-    window !== undefined && windows.length < layerKinds.length,
-    "layers without a window",
-    withKinds(() => ({ window: window ?? null })),
-  );
+/** What the graphs would get wrong if a feature were ignored or misread. */
+const MISREADINGS: Readonly<Record<string, Misreading>> = {
+  epsilon: ({ spec }) => ({ spec: { normEps: spec.normEps + 0.5 } }),
+  "gains of a layer's own norms": () => ({ weight: withSources(/\.(attention|mlp)_norm$/, finalNormInstead) }),
+  "one added to norms": ({ spec }) => ({ spec: { normPlusOne: !spec.normPlusOne } }),
+  "sandwich norms": ({ spec }) => when(spec.sandwichNorms, { spec: { sandwichNorms: false } }),
+  "embedding scale": ({ spec }) => when(spec.embeddingScale !== 1, { spec: { embeddingScale: 1 } }),
+  "a head of its own": ({ spec }) => when(!spec.tiedEmbeddings, { spec: { tiedEmbeddings: true } }),
+  "soft cap of logits": ({ spec }) => when(spec.logitSoftCap !== null, { spec: { logitSoftCap: null } }),
 
-  has(
-    layerKinds.some(({ rope }) => rope === null),
-    "layers without positions",
-    withKinds(() => ({ rope: 0 })),
-  );
-  has(
-    ropes.length > 1,
-    "rotary embeddings by layer",
-    withKinds(({ rope }) => ({ rope: rope === null ? null : 0 })),
-  );
-  has(
-    ropes.some(({ scaling }) => scaling.kind !== "none"),
-    "rope scaling",
-    withRopes(() => ({ scaling: { kind: "none" } })),
-  );
-  has(
-    ropes.some(({ scaling }) => "attentionFactor" in scaling && scaling.attentionFactor !== 1),
-    "factor on cos and sin",
-    withRopes(({ scaling }) => ("attentionFactor" in scaling ? { scaling: { ...scaling, attentionFactor: 1 } } : {})),
-  );
-  has(
-    ropes.some(({ rotaryDim }) => rotaryDim < spec.headDim),
-    "partial rotary",
-    withRopes(() => ({ rotaryDim: spec.headDim, scaling: { kind: "none" } })),
-  );
+  activation: ({ spec }) => ({ spec: { activation: spec.activation === "silu" ? "gelu-tanh" : "silu" } }),
+  "which is gate and which is up": ({ source }) =>
+    when(!source.fusedProjections, { weight: withSources(/\.gate_up$/, reversed) }),
+  "biases of the MLP": ({ spec }) => when(spec.mlpBias, { spec: { mlpBias: false } }),
+
+  "which is query, key and value": ({ source }) =>
+    when(!source.fusedProjections, { weight: withSources(/\.qkv$/, reversed) }),
+  "biases of query, key and value": ({ spec }) => when(spec.attention.qkvBias, withAttention(spec, { qkvBias: false })),
+  "bias of the output projection": ({ spec }) => when(spec.attention.outBias, withAttention(spec, { outBias: false })),
+  "norms of query and key": ({ spec }) =>
+    when(spec.attention.queryKeyNorm, withAttention(spec, { queryKeyNorm: false })),
+  "attention scale": ({ spec }) => withAttention(spec, { scale: 2 * spec.attention.scale }),
+  "soft cap of attention": ({ spec }) => when(spec.attention.softCap !== null, withAttention(spec, { softCap: null })),
+
+  windows: ({ spec }) =>
+    when(
+      hasWindow(spec),
+      withKinds(spec, () => ({ window: null })),
+    ),
+  "the last position of a window": ({ spec }) =>
+    when(
+      hasWindow(spec),
+      withKinds(spec, ({ window }) => ({ window: window && window - 1 })),
+    ),
+  "the end of a window": ({ spec }) =>
+    when(
+      hasWindow(spec),
+      withKinds(spec, ({ window }) => ({ window: window && window + 1 })),
+    ),
+  "layers without a window": ({ spec }) => {
+    const window = spec.layerKinds.find((kind) => kind.window !== null)?.window ?? null;
+    const mixed = hasWindow(spec) && spec.layerKinds.some((kind) => kind.window === null);
+    return when(
+      mixed,
+      withKinds(spec, () => ({ window })),
+    );
+  },
+
+  "rotary base": ({ spec }) => withRopes(spec, () => ({ theta: 1e30 })),
+  "layers without positions": ({ spec }) =>
+    when(
+      spec.layerKinds.some(({ rope }) => rope === null),
+      withKinds(spec, () => ({ rope: 0 })),
+    ),
+  "rotary embeddings by layer": ({ spec }) =>
+    when(
+      spec.ropes.length > 1,
+      withKinds(spec, ({ rope }) => ({ rope: rope && 0 })),
+    ),
+  "partial rotary": ({ spec }) =>
+    when(
+      spec.ropes.some(({ rotaryDim }) => rotaryDim < spec.headDim),
+      withRopes(spec, () => ({ rotaryDim: spec.headDim, scaling: { kind: "none" } })),
+    ),
+  "linear scaling": scalingIgnored("linear"),
+  "llama3 scaling": scalingIgnored("llama3"),
+  "yarn scaling": scalingIgnored("yarn"),
+  "longrope scaling": scalingIgnored("longrope"),
+  "factor on cos and sin": ({ spec }) =>
+    when(
+      spec.ropes.some(({ scaling }) => "attentionFactor" in scaling && scaling.attentionFactor !== 1),
+      withRopes(spec, ({ scaling }) =>
+        "attentionFactor" in scaling ? { scaling: { ...scaling, attentionFactor: 1 } } : {},
+      ),
+    ),
+};
+
+/** Every feature that a model may have. */
+export const FEATURES: readonly string[] = Object.keys(MISREADINGS);
+
+/** Misreadings of a model, by the name of the feature that each leaves out: one for every feature the model has. */
+export function missingFeatures(config: CheckpointConfig): ReadonlyMap<string, ModelChange> {
+  const changes = new Map<string, ModelChange>();
+  for (const [feature, misreading] of Object.entries(MISREADINGS)) {
+    const change = misreading(config);
+    if (change !== undefined) changes.set(feature, change);
+  }
   return changes;
+}
+
+function when(has: boolean, change: ModelChange): ModelChange | undefined {
+  return has ? change : undefined;
+}
+
+function hasWindow({ layerKinds }: DecoderSpec): boolean {
+  return layerKinds.some(({ window }) => window !== null);
+}
+
+function withAttention({ attention }: DecoderSpec, part: Partial<DecoderSpec["attention"]>): ModelChange {
+  return { spec: { attention: { ...attention, ...part } } };
+}
+
+function withKinds({ layerKinds }: DecoderSpec, change: (kind: LayerKind) => Partial<LayerKind>): ModelChange {
+  return { spec: { layerKinds: layerKinds.map((kind) => ({ ...kind, ...change(kind) })) } };
+}
+
+function withRopes({ ropes }: DecoderSpec, change: (rope: RopeSpec) => Partial<RopeSpec>): ModelChange {
+  return { spec: { ropes: ropes.map((rope) => ({ ...rope, ...change(rope) })) } };
+}
+
+function scalingIgnored(kind: RopeSpec["scaling"]["kind"]): Misreading {
+  return ({ spec }) =>
+    when(
+      spec.ropes.some(({ scaling }) => scaling.kind === kind),
+      withRopes(spec, () => ({ scaling: { kind: "none" } })),
+    );
 }
 
 type Sources = PlannedWeight["sources"];
