@@ -3,8 +3,9 @@ import { mkdir, mkdtemp, open, readdir, readFile, rm, stat, writeFile } from "no
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { FLOAT32 } from "./graph/index.ts";
-import { importCheckpoint } from "./import-checkpoint.ts";
+import { FLOAT32, PRECISION_NAMES, precisionOf } from "./graph/index.ts";
+import { type ImportOptions, importCheckpoint } from "./import-checkpoint.ts";
+import type { ImportProgress } from "./package/import-progress.ts";
 import { loadPackage } from "./package/load-package.ts";
 import {
   safetensorsBytes,
@@ -74,13 +75,62 @@ describe("importCheckpoint", () => {
     expect(text.tokenizerDigest).not.toBe(base.tokenizerDigest);
   });
 
-  it("recognises a package that is already there, without writing", async () => {
-    const { manifest } = await importCheckpoint(checkpoint, out);
-    const before = await stat(join(out, "manifest.json"));
-    const again = await importCheckpoint(checkpoint, out);
-    expect(again).toMatchObject({ outcome: "unchanged", manifest });
-    expect((await stat(join(out, "manifest.json"))).ino).toBe(before.ino);
-    expect((await importCheckpoint(checkpoint, out, { overwrite: true })).outcome).toBe("unchanged");
+  it.each(["float32", "int4"] as const)(
+    "recognises a package in %s that is already there, without writing",
+    async (precision) => {
+      const { manifest } = await importCheckpoint(checkpoint, out, { precision });
+      expect(manifest.precision).toEqual(precisionOf(precision));
+      const before = await stat(join(out, "manifest.json"));
+      const phases = new Set<string>();
+      const onProgress = ({ phase }: ImportProgress) => phases.add(phase);
+      const again = await importCheckpoint(checkpoint, out, { precision, onProgress });
+      expect(again).toMatchObject({ outcome: "unchanged", manifest });
+      expect([...phases]).toEqual(["verifying", "checking"]);
+      expect((await stat(join(out, "manifest.json"))).ino).toBe(before.ino);
+      expect((await importCheckpoint(checkpoint, out, { precision, overwrite: true })).outcome).toBe("unchanged");
+    },
+  );
+
+  it("takes another precision, block or context of the same checkpoint for another package, without reading", async () => {
+    const given: ImportOptions = { precision: "int8", block: 32, head: "int8", contextTokens: 32 };
+    const { manifest } = await importCheckpoint(checkpoint, out, given);
+    const onProgress = () => {
+      throw new Error("weights were read");
+    };
+    const others: ImportOptions[] = [
+      { precision: "int4" },
+      { block: 128 },
+      { head: "float32" },
+      { embedding: "int4" },
+      { contextTokens: 16 },
+    ];
+    for (const other of others) {
+      await expect(importCheckpoint(checkpoint, out, { ...given, ...other, onProgress })).rejects.toMatchObject(EXISTS);
+    }
+    const replaced = await importCheckpoint(checkpoint, out, { ...given, contextTokens: 16, overwrite: true });
+    expect(replaced.outcome).toBe("replaced");
+    expect(replaced.manifest.modelChecksum).toBe(manifest.modelChecksum);
+    expect(replaced.manifest.spec.contextTokens).toBe(16);
+  });
+
+  it("keeps the model checksum and changes the graph digest with the precision", async () => {
+    const manifests = [];
+    for (const precision of PRECISION_NAMES) {
+      manifests.push((await importCheckpoint(checkpoint, join(work, precision), { precision })).manifest);
+    }
+    expect(new Set(manifests.map(({ modelChecksum }) => modelChecksum)).size).toBe(1);
+    expect(new Set(manifests.map(({ graphDigest }) => graphDigest)).size).toBe(PRECISION_NAMES.length);
+  });
+
+  it("refuses choices that there are not", async () => {
+    const wrong: ImportOptions[] = [
+      { precision: "int2" as "int4" },
+      { precision: "int4", block: 64 as 32 },
+      { block: 32 },
+      { precision: "bfloat16", head: "int8" },
+    ];
+    for (const options of wrong) await expect(importCheckpoint(checkpoint, out, options)).rejects.toThrow(RangeError);
+    expect(await readdir(work)).toEqual(["checkpoint"]);
   });
 
   it("refuses to touch another package unless asked, and then replaces all of it", async () => {
@@ -161,11 +211,33 @@ describe("importCheckpoint", () => {
     expect((await readdir(work)).sort()).toEqual(["checkpoint", "package"]);
   });
 
-  it("reports bytes up to the total", async () => {
-    const seen: { phase: string; done: number; total: number }[] = [];
-    await importCheckpoint(checkpoint, out, { onProgress: (progress) => seen.push(progress) });
-    expect(seen.every(({ done, total }, i) => done <= total && done >= (seen[i - 1]?.done ?? 0))).toBe(true);
-    expect(seen.at(-1)?.done).toBe(seen.at(-1)?.total);
+  it("reports bytes up to the total of each phase, and a share of the whole that only grows", async () => {
+    const tensors = tinyTensors();
+    tensors.set("model.norm.weight", {
+      ...(tensors.get("model.norm.weight") as TinyTensor),
+      bytes: new Uint8Array(32),
+    });
+    const retrained = await writeTinyCheckpoint(join(work, "retrained"), { weights: safetensorsBytes(tensors) });
+    const phases: string[][] = [];
+    for (const [from, outcome] of [
+      [checkpoint, "created"],
+      [checkpoint, "unchanged"],
+      [retrained, "replaced"],
+    ] as const) {
+      const seen: ImportProgress[] = [];
+      const onProgress = (progress: ImportProgress) => seen.push(progress);
+      expect((await importCheckpoint(from, out, { overwrite: true, onProgress })).outcome).toBe(outcome);
+      phases.push([...new Set(seen.map(({ phase }) => phase))]);
+      for (const [i, { phase, done, total, fraction }] of seen.entries()) {
+        const before = seen[i - 1];
+        expect(done).toBeLessThanOrEqual(total);
+        if (before?.phase === phase) expect(done).toBeGreaterThan(before.done);
+        else expect(before?.done).toBe(before?.total);
+        expect(fraction).toBeGreaterThanOrEqual(before?.fraction ?? 0);
+      }
+      expect(seen.at(-1)).toMatchObject({ fraction: 1, done: seen.at(-1)?.total });
+    }
+    expect(phases).toEqual([["converting"], ["verifying", "checking"], ["verifying", "checking", "converting"]]);
   });
 
   it.each([

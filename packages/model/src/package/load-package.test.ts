@@ -80,12 +80,13 @@ describe("loadPackage", () => {
       const damaged = new RegExp(
         `"weights.bin" .*tensor "${name}" has sha256 [0-9a-f]{64}, the manifest says ${sha256}`,
       );
-      for (const at of [offset, offset + byteLength - 1]) await check(at, damaged);
+      // The first and the last byte by turns.
+      await check(index % 2 === 0 ? offset : offset + byteLength - 1, damaged);
       const next = manifest.weights[index + 1]?.offset ?? whole.byteLength;
       if (next === offset + byteLength) continue;
       padded++;
       const stray = new RegExp(`"weights.bin" has bytes other than zero after tensor "${name}"`);
-      for (const at of [offset + byteLength, next - 1]) await check(at, stray);
+      await check(index % 2 === 0 ? next - 1 : offset + byteLength, stray);
     }
     expect(padded).toBeGreaterThan(5);
   });

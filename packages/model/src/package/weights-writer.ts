@@ -7,7 +7,7 @@ import { weightsFileBytes } from "./weights-layout.ts";
 import type { ConvertTask } from "./work/convert-weight.ts";
 import { type RunTasksOptions, runTasks } from "./work/run-tasks.ts";
 
-export interface WriteWeightsOptions extends Pick<RunTasksOptions<ConvertTask>, "threads" | "signal"> {
+export interface WriteWeightsOptions extends Pick<RunTasksOptions<ConvertTask>, "threads" | "threadsFrom" | "signal"> {
   /** Memory for buffers, bytes; one weight at a time is converted whatever it takes. */
   readonly memory: number;
   /** Called with the bytes of the checkpoint that each step read. */

@@ -32,15 +32,22 @@ type Matrix = Extract<PlannedWeight, { kind: "matrix" }>;
 export interface ConversionTools {
   readonly files: OpenFiles;
   readonly scratch: Scratch;
+  readonly panel: PanelElements;
   /** Called with the bytes of the checkpoint that each step read. */
   readonly onBytes: (bytes: number) => void;
 }
 
-/** Elements of rows that are converted at once: few enough that they stay in the cache from one step to the next. */
-const ROWS_ELEMENTS = 1024 * 1024;
+/** Elements that are converted at once. */
+export interface PanelElements {
+  readonly rows: number;
+  readonly columns: number;
+}
 
-/** Elements of columns that are converted at once: more, since every panel passes over all rows of the source. */
-const COLUMNS_ELEMENTS = 4 * 1024 * 1024;
+/**
+ * Few enough of rows that they stay in the cache from one step to the next; more of columns, since every panel passes over
+ * all rows of the source.
+ */
+export const PANEL_ELEMENTS: PanelElements = { rows: 1024 * 1024, columns: 4 * 1024 * 1024 };
 
 /** Bytes for each of these elements in all buffers together, at most: source, float32 and what is stored. */
 const ELEMENT_BUFFERS_BYTES = 12;
@@ -52,9 +59,9 @@ const ELEMENT_BUFFERS_BYTES = 12;
  */
 export function conversionBytes({ weight, sources }: ConvertTask): number {
   if (weight.kind === "vector") return 3 * byteLength(sources);
-  if (weight.layout === "rows") return ELEMENT_BUFFERS_BYTES * Math.max(ROWS_ELEMENTS, weight.in);
+  if (weight.layout === "rows") return ELEMENT_BUFFERS_BYTES * Math.max(PANEL_ELEMENTS.rows, weight.in);
   const whole = byteLength(sources) * (sameType(sources) ? 1 : 2);
-  return whole + ELEMENT_BUFFERS_BYTES * Math.max(COLUMNS_ELEMENTS, weight.out);
+  return whole + ELEMENT_BUFFERS_BYTES * Math.max(PANEL_ELEMENTS.columns, weight.out);
 }
 
 /** @throws CheckpointError naming the tensor; what the file system throws */
@@ -96,7 +103,7 @@ const convertVector: Convert = async ({ weight, sources }, tools, write) => {
 /** Panel by panel of whole rows, source after source. */
 const convertByRows: Convert = async ({ weight, sources }, tools, write) => {
   const { in: width, format } = weight as Matrix;
-  const rowsAtOnce = Math.max(1, Math.floor(ROWS_ELEMENTS / width));
+  const rowsAtOnce = Math.max(1, Math.floor(tools.panel.rows / width));
   const digests: string[] = [];
   for (const source of sources) {
     const reader = await open(source, tools);
@@ -126,7 +133,7 @@ const convertByColumns: Convert = async ({ weight, sources }, tools, write) => {
     end += length;
   }
 
-  const columnsAtOnce = Math.max(1, Math.floor(COLUMNS_ELEMENTS / out));
+  const columnsAtOnce = Math.max(1, Math.floor(tools.panel.columns / out));
   const source = bitsOf(dtype, whole);
   for (let from = 0; from < columns; from += columnsAtOnce) {
     const to = Math.min(from + columnsAtOnce, columns);

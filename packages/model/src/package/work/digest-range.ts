@@ -1,5 +1,6 @@
 import { createHash } from "node:crypto";
 import { CHUNK_BYTES, type OpenFiles, readAt } from "./file-access.ts";
+import type { Scratch } from "./scratch.ts";
 
 /** Hash part of a file. */
 export interface DigestTask {
@@ -23,12 +24,12 @@ export interface DigestResult {
 
 export async function digestRange(
   task: DigestTask,
-  files: OpenFiles,
+  { files, scratch }: { readonly files: OpenFiles; readonly scratch: Scratch },
   onBytes: (bytes: number) => void,
 ): Promise<DigestResult> {
   const file = await files.reading(task.path);
   const hash = createHash("sha256");
-  const buffer = new Uint8Array(Math.min(CHUNK_BYTES, Math.max(task.byteLength, task.padding)));
+  const buffer = scratch.bytes("source", Math.min(CHUNK_BYTES, Math.max(task.byteLength, task.padding)));
   let bytes = 0;
   while (bytes < task.byteLength) {
     const wanted = buffer.subarray(0, Math.min(buffer.byteLength, task.byteLength - bytes));

@@ -4,11 +4,7 @@ import { type Task, type TaskResult, TaskRunner, taskBytes, taskMemory } from ".
 import { restoreFailure } from "./task-error.ts";
 import type { WorkerMessage } from "./task-worker.ts";
 
-/**
- * Work on fewer bytes than this is done in the thread that asks: about as long as threads take to start, and a starter
- * model is there in a moment.
- */
-const WORTH_THREADS_BYTES = 64 * 1024 * 1024;
+const THREADS_FROM_BYTES = 64 * 1024 * 1024;
 
 /** What a thread costs beside its tasks: its heap and its copy of the code. Measured: 23 MB. */
 const THREAD_BYTES = 32 * 1024 * 1024;
@@ -20,6 +16,12 @@ export interface RunTasksOptions<T extends Task> {
    * @default one per processor
    */
   readonly threads?: number;
+  /**
+   * Work on fewer bytes than this is done in the thread that asks.
+   *
+   * @default 64 MiB: about as long as threads take to start, and a starter model is there in a moment
+   */
+  readonly threadsFrom?: number;
   /** Memory for the buffers of all threads together, bytes; one thread is used whatever it takes. */
   readonly memory: number;
   readonly signal?: AbortSignal;
@@ -50,7 +52,7 @@ export async function runTasks<T extends Task>(
     await options.onDone?.(index, result);
   };
   const total = tasks.reduce((sum, task) => sum + taskBytes(task), 0);
-  if (total < WORTH_THREADS_BYTES) await runHere(queue, finish, options);
+  if (total < (options.threadsFrom ?? THREADS_FROM_BYTES)) await runHere(queue, finish, options);
   else await runInThreads(threadCount(tasks, options), queue, finish, options);
   return results;
 }

@@ -1,4 +1,10 @@
-import { type ConvertResult, type ConvertTask, conversionBytes, convertWeight } from "./convert-weight.ts";
+import {
+  type ConvertResult,
+  type ConvertTask,
+  conversionBytes,
+  convertWeight,
+  PANEL_ELEMENTS,
+} from "./convert-weight.ts";
 import { type DigestResult, type DigestTask, digestRange } from "./digest-range.ts";
 import { CHUNK_BYTES, OpenFiles } from "./file-access.ts";
 import { Scratch } from "./scratch.ts";
@@ -26,9 +32,10 @@ export class TaskRunner implements AsyncDisposable {
 
   /** @param onBytes - called with the bytes that each step read; what it throws ends the task */
   run(task: Task, onBytes: (bytes: number) => void): Promise<ConvertResult | DigestResult> {
+    const tools = { files: this.#files, scratch: this.#scratch };
     return task.kind === "digest"
-      ? digestRange(task, this.#files, onBytes)
-      : convertWeight(task, { files: this.#files, scratch: this.#scratch, onBytes });
+      ? digestRange(task, tools, onBytes)
+      : convertWeight(task, { ...tools, panel: PANEL_ELEMENTS, onBytes });
   }
 
   [Symbol.asyncDispose](): Promise<void> {
