@@ -1,29 +1,33 @@
 import koffi from "koffi";
-import { median } from "./statistics.ts";
 
-/** Far beyond any cache. */
+/** Read by one scan: far beyond any cache, and about as long as a decode step. */
 const BYTES = 1 << 29;
 
-const REPEATS = 7;
-
 /**
- * Memory read bandwidth, bytes per second: libc's memchr looks for a byte that is not there, each thread in a part of its own.
- * It is vectorised and does nothing but read.
+ * Reads memory as fast as it comes: libc's memchr looks for a byte that is not there, each thread in a part of its own.
+ * It is vectorised and does nothing but read. To be timed beside what is compared with it: on a shared machine the
+ * bandwidth is not the same a minute later.
  */
-export async function readBandwidth(threads: number): Promise<number> {
-  const libc = koffi.load(process.platform === "darwin" ? "libSystem.B.dylib" : "libc.so.6");
-  const memchr = libc.func("void *memchr(const void *memory, int byte, size_t bytes)");
-  const part = Math.floor(BYTES / threads);
-  const parts = Array.from({ length: threads }, () => new Uint8Array(part).fill(1));
-  const scan = (memory: Uint8Array) =>
-    new Promise<void>((resolve, reject) => {
-      memchr.async(memory, 2, part, (error: unknown) => (error === null ? resolve() : reject(error)));
+export class MemoryReader {
+  /** Bytes that one scan reads. */
+  readonly bytes: number;
+  readonly #scans: readonly (() => Promise<void>)[];
+
+  constructor(threads: number) {
+    const libc = koffi.load(process.platform === "darwin" ? "libSystem.B.dylib" : "libc.so.6");
+    const memchr = libc.func("void *memchr(const void *memory, int byte, size_t bytes)");
+    const part = Math.floor(BYTES / threads);
+    this.bytes = part * threads;
+    this.#scans = Array.from({ length: threads }, () => {
+      const memory = new Uint8Array(part).fill(1);
+      return () =>
+        new Promise<void>((resolve, reject) => {
+          memchr.async(memory, 2, part, (error: unknown) => (error === null ? resolve() : reject(error)));
+        });
     });
-  const rates: number[] = [];
-  for (let i = 0; i < REPEATS; i++) {
-    const started = performance.now();
-    await Promise.all(parts.map(scan));
-    rates.push((part * threads) / ((performance.now() - started) / 1000));
   }
-  return median(rates);
+
+  async scan(): Promise<void> {
+    await Promise.all(this.#scans.map((scan) => scan()));
+  }
 }
