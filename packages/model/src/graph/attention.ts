@@ -1,6 +1,7 @@
 import { ABSENT, type Value } from "@persona-mesh/onnx";
 import { type BodyContext, norm, project } from "./body-parts.ts";
 import { BODY } from "./body-ports.ts";
+import type { DecoderSpec } from "./decoder-spec.ts";
 import { type Rotary, rotate } from "./rotary.ts";
 import { WEIGHT } from "./weights-plan.ts";
 
@@ -27,9 +28,7 @@ export function attention(context: BodyContext, layer: number, x: Value, positio
   const { graph, spec, weights } = context;
   const { heads, kvHeads, headDim } = spec;
   const { scale, softCap, outBias } = spec.attention;
-  const kind = spec.layerKinds[layer];
-  if (kind === undefined) throw new Error(`the spec has no kind for layer ${layer}`);
-  const rotary = kind.rope === null ? undefined : positions.rotaries[kind.rope];
+  const { window, rotary } = placeInContext(spec, layer, positions);
   const inside = rotary?.kind === "inside";
   const type = weights.activations;
   const cache = ["batch", kvHeads, "cache_tokens", headDim];
@@ -56,7 +55,7 @@ export function attention(context: BodyContext, layer: number, x: Value, positio
         do_rotary: inside ? 1 : 0,
         ...(softCap === null ? {} : { softcap: { float: softCap } }),
         // Counts as the spec does: the query's own position and those before it.
-        ...(kind.window === null ? {} : { local_window_size: kind.window }),
+        ...(window === null ? {} : { local_window_size: window }),
       },
     },
   ) as [Value, Value, Value];
@@ -68,6 +67,17 @@ export function attention(context: BodyContext, layer: number, x: Value, positio
     { weight: WEIGHT.attentionOut(layer), bias: outBias ? WEIGHT.attentionOutBias(layer) : undefined },
     { in: heads * headDim, out: spec.hidden },
   );
+}
+
+/** What a layer sees of the context. */
+function placeInContext(spec: DecoderSpec, layer: number, { rotaries }: Positions) {
+  const kind = spec.layerKinds[layer];
+  if (kind === undefined) throw new RangeError(`no kind of layer for layer ${layer} of ${spec.layers}`);
+  if (kind.rope === null) return { window: kind.window, rotary: undefined };
+  const rotary = rotaries[kind.rope];
+  // Without this a wrong index would silently make a layer without positions.
+  if (rotary === undefined) throw new RangeError(`layer ${layer}: no rotary embedding ${kind.rope}`);
+  return { window: kind.window, rotary };
 }
 
 /** Query, key and value as the operator takes them: in one where nothing comes between projection and attention. */

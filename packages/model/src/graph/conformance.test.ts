@@ -11,13 +11,19 @@ function chunked(length: number): [number, number][] {
   return [[0, 8], [8, 16], [16, 17], [17, 24], ...tokenByToken(24, length)];
 }
 
-it("has a model of every architecture, and of every feature", async () => {
+it("has a model of every architecture and of every feature, and goes past windows and original contexts", async () => {
   const architectures = new Set<string>();
   const features = new Set<string>();
   for (const name of REFERENCE_MODELS) {
     await using reference = await referenceModel(name);
     architectures.add(reference.config.spec.architecture);
     for (const feature of missingFeatures(reference.config).keys()) features.add(feature);
+    const { layerKinds, ropes } = reference.config.spec;
+    const [, length] = reference.tensor("tokens").shape as [number, number];
+    for (const { window } of layerKinds) if (window !== null) expect(2 * window, name).toBeLessThan(length);
+    for (const { scaling } of ropes) {
+      if ("originalContext" in scaling) expect(scaling.originalContext, name).toBeLessThan(length);
+    }
   }
   expect(architectures).toEqual(new Set(SUPPORTED_MODEL_TYPES));
   expect(features).toEqual(new Set(FEATURES));
@@ -92,4 +98,14 @@ describe.each(REFERENCE_MODELS)("%s against transformers", (name) => {
       expect(logits, feature).toBeGreaterThan(FEATURE_SHOWS);
     }
   });
+});
+
+it("refuses a layer whose kind or rotary embedding is not described, instead of leaving out its positions", async () => {
+  const kind = { window: null, rope: 1 };
+  await expect(referenceModel("plain-tied", { change: { spec: { layerKinds: [kind, kind] } } })).rejects.toThrow(
+    "layer 0: no rotary embedding 1",
+  );
+  await expect(referenceModel("plain-tied", { change: { spec: { layerKinds: [] } } })).rejects.toThrow(
+    "no kind of layer for layer 0 of 2",
+  );
 });
