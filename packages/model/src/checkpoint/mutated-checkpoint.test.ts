@@ -1,10 +1,10 @@
-import { rmSync, writeFileSync } from "node:fs";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { CheckpointError } from "../errors.ts";
+import { CheckpointDirectory } from "../testing/checkpoint-directory.ts";
 import { type CheckpointContents, checkpointMutation, mutateCheckpoint } from "../testing/checkpoint-mutations.ts";
 import { type NaiveTensor, readNaively } from "../testing/naive-checkpoint.ts";
 import {
@@ -71,22 +71,15 @@ describe("a mutated checkpoint", () => {
   it.concurrent.each(bases)(
     "is refused by a stable reason, or read as what it says: %s",
     async (_, base) => {
-      const directory = await mkdtemp(join(work, "copy-"));
+      const directory = new CheckpointDirectory(await mkdtemp(join(work, "copy-")));
       const runs = Math.ceil(MUTATIONS / bases.length);
       let opened = 0;
       let slowest = 0;
       const checksums = new Map<string, string>();
-      let onDisk: CheckpointContents = new Map();
-      /** Bring the directory to `files`. New files, since file systems are slow to cut the contents of old ones. */
-      const write = (files: CheckpointContents) => {
-        for (const [name, bytes] of onDisk) if (files.get(name) !== bytes) rmSync(join(directory, name));
-        for (const [name, bytes] of files) if (onDisk.get(name) !== bytes) writeFileSync(join(directory, name), bytes);
-        onDisk = files;
-      };
       const check = async (files: CheckpointContents) => {
-        write(files);
+        directory.write(files);
         const start = performance.now();
-        const result = await open(directory);
+        const result = await open(directory.path);
         slowest = Math.max(slowest, performance.now() - start);
         if (result instanceof CheckpointError) {
           expect(result.message.length).toBeLessThan(2000);
