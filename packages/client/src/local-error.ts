@@ -12,6 +12,8 @@ export const LOCAL_REASONS = {
   FILE_EXISTS: status.ALREADY_EXISTS,
   /** No token was given, and there are no development keys to make one with. */
   TOKEN_MISSING: status.UNAUTHENTICATED,
+  /** A model package is not what it must be; the checks that failed are named. */
+  VERIFICATION_FAILED: status.DATA_LOSS,
   /** The server's answer breaks the protocol: a stream without its end, a tensor of another shape. */
   RESPONSE_INVALID: status.INTERNAL,
 } as const;

@@ -32,6 +32,10 @@ export const USAGE_REASONS = [
   "TENANT_UNKNOWN",
   /** Not the id of a tenant. */
   "TENANT_INVALID",
+  /** Not a name that a model can have in the models directory. */
+  "MODEL_NAME_INVALID",
+  /** Something that cannot be undone, and nobody who could be asked. */
+  "CONFIRMATION_NEEDED",
 ] as const;
 
 type UsageReason = (typeof USAGE_REASONS)[number];
@@ -99,7 +103,9 @@ function codeOfReason(reason: string): status {
   if (reason.endsWith("_NOT_FOUND")) return status.NOT_FOUND;
   if (reason.endsWith("_EXISTS")) return status.ALREADY_EXISTS;
   if (reason.endsWith("_CORRUPT")) return status.DATA_LOSS;
-  return reason === "NO_SEPARATION" ? status.FAILED_PRECONDITION : status.INVALID_ARGUMENT;
+  return reason === "NO_SEPARATION" || reason.endsWith("_IN_USE") || reason.endsWith("_NO_SPACE")
+    ? status.FAILED_PRECONDITION
+    : status.INVALID_ARGUMENT;
 }
 
 function exitCodeOfInterrupt({ by }: InterruptedError): ExitCode {

@@ -4,8 +4,11 @@ import { duration } from "./arguments.ts";
 import { addCompare } from "./commands/compare.ts";
 import { addGenerate } from "./commands/generate.ts";
 import { addModelImport } from "./commands/model-import.ts";
+import { addModelList } from "./commands/model-list.ts";
+import { addModelRemove } from "./commands/model-remove.ts";
 import { addModelServed } from "./commands/model-served.ts";
 import { addModelShow } from "./commands/model-show.ts";
+import { addModelVerify } from "./commands/model-verify.ts";
 import { addPersonas } from "./commands/personas.ts";
 import { addTokenDev } from "./commands/token-dev.ts";
 import { addVectorExtract } from "./commands/vector-extract.ts";
@@ -44,9 +47,12 @@ export function buildProgram(io: CliIo): Command {
   addPersonas(program, io);
   const model = program
     .command("model")
-    .description("Import a checkpoint, look at a model package, ask a worker for its model");
+    .description("Import a checkpoint, look at models and check them, ask a worker for its model");
   addModelImport(model, io);
+  addModelList(model, io);
   addModelShow(model, io);
+  addModelVerify(model, io);
+  addModelRemove(model, io);
   addModelServed(model, io);
   addVectorExtract(program.command("vector").description("Make steering vectors"), io);
   addTokenDev(program.command("token").description("Make access tokens"), io);
@@ -55,7 +61,7 @@ export function buildProgram(io: CliIo): Command {
 
 const PROGRAM_EXAMPLES = `
 Examples:
-  $ persona model import ./checkpoint --out ./package
+  $ persona model import ./Llama-3.2-1B-Instruct --precision int8
   $ persona generate "Where is my parcel?" --persona cheerful
   $ persona compare "Where is my parcel?" --persona cheerful --seed 7
   $ persona vector extract --pairs pairs.json --baseline baseline.json --name cheerful --out cheerful.safetensors
