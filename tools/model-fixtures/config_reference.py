@@ -248,12 +248,11 @@ def main(out: Path) -> None:
     for found in [*readings, *(entry["reading"] for entry in published.values())]:
         ropes += [one for one in found["ropes"].values() if one not in ropes]
         found["ropes"] = {kind: ropes.index(one) for kind, one in found["ropes"].items()}
-    text = ",\n".join(
-        f"{json.dumps(key)}: {lines(value)}"
-        for key, value in dict(published=published, bases=BASES, ropes=ropes, readings=readings, changed=changed).items()
-    )
+    content = dict(published=published, bases=BASES, ropes=ropes, readings=readings, changed=changed)
+    text = ",\n".join(f"{json.dumps(key)}: {lines(value)}" for key, value in content.items())
     out.write_text("{\n" + text + "\n}\n")
-    print(f"{len(changed)} changes, {sum(one['reading'] is not None for one in changed)} read, {len(readings)} readings")
+    read = sum(one["reading"] is not None for one in changed)
+    print(f"{len(changed)} changes, {read} read, {len(readings)} readings")
 
 
 def lines(value) -> str:

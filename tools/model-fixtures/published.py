@@ -42,6 +42,14 @@ PHI_3 = {
     "pad_token_id": 32000, "resid_pdrop": 0.0, "rms_norm_eps": 1e-05, "rope_theta": 10000.0,
     "tie_word_embeddings": False, "torch_dtype": "bfloat16", "use_cache": True, "vocab_size": 32064,
 }  # fmt: skip
+GEMMA_2 = {
+    "architectures": ["Gemma2ForCausalLM"], "attention_bias": False, "attention_dropout": 0.0,
+    "attn_logit_softcapping": 50.0, "bos_token_id": 2, "cache_implementation": "hybrid",
+    "final_logit_softcapping": 30.0, "head_dim": 256, "hidden_act": "gelu_pytorch_tanh",
+    "hidden_activation": "gelu_pytorch_tanh", "initializer_range": 0.02, "max_position_embeddings": 8192,
+    "model_type": "gemma2", "pad_token_id": 0, "query_pre_attn_scalar": 256, "rms_norm_eps": 1e-06,
+    "rope_theta": 10000.0, "sliding_window": 4096, "use_cache": True, "vocab_size": 256000,
+}  # fmt: skip
 GEMMA_3 = {
     "architectures": ["Gemma3ForCausalLM"], "attention_bias": False, "attention_dropout": 0.0,
     "attn_logit_softcapping": None, "bos_token_id": 2, "final_logit_softcapping": None, "head_dim": 256,
@@ -143,15 +151,14 @@ PUBLISHED: dict[str, dict] = {
         "torch_dtype": "bfloat16", "transformers_version": "4.54.0.dev0", "use_cache": False,
         "use_sliding_window": False, "vocab_size": 128256,
     },
-    "Gemma 2 2B": {
-        "architectures": ["Gemma2ForCausalLM"], "attention_bias": False, "attention_dropout": 0.0,
-        "attn_logit_softcapping": 50.0, "bos_token_id": 2, "cache_implementation": "hybrid", "eos_token_id": 1,
-        "final_logit_softcapping": 30.0, "head_dim": 256, "hidden_act": "gelu_pytorch_tanh",
-        "hidden_activation": "gelu_pytorch_tanh", "hidden_size": 2304, "initializer_range": 0.02,
-        "intermediate_size": 9216, "max_position_embeddings": 8192, "model_type": "gemma2",
-        "num_attention_heads": 8, "num_hidden_layers": 26, "num_key_value_heads": 4, "pad_token_id": 0,
-        "query_pre_attn_scalar": 256, "rms_norm_eps": 1e-06, "rope_theta": 10000.0, "sliding_window": 4096,
-        "torch_dtype": "float32", "transformers_version": "4.42.4", "use_cache": True, "vocab_size": 256000,
+    "Gemma 2 2B": GEMMA_2 | {
+        "eos_token_id": 1, "hidden_size": 2304, "intermediate_size": 9216, "num_attention_heads": 8,
+        "num_hidden_layers": 26, "num_key_value_heads": 4, "torch_dtype": "float32", "transformers_version": "4.42.4",
+    },
+    "Gemma 2 9B it": GEMMA_2 | {
+        "eos_token_id": 1, "hidden_size": 3584, "intermediate_size": 14336, "num_attention_heads": 16,
+        "num_hidden_layers": 42, "num_key_value_heads": 8, "sliding_window_size": 4096, "torch_dtype": "bfloat16",
+        "transformers_version": "4.42.0.dev0",
     },
     "Gemma 3 1B it": GEMMA_3 | {
         "cache_implementation": "hybrid", "eos_token_id": [1, 106], "hidden_size": 1152, "intermediate_size": 6912,

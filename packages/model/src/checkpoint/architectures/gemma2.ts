@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { invalid } from "../refusals.ts";
 import { defineArchitecture } from "./architecture.ts";
 import { flag, headCount, headSize, ROPE_FIELDS, softCap, tokenIds, windowSize } from "./fields.ts";
 import { LAYER_TYPES, layerKinds } from "./layers.ts";
@@ -27,20 +28,28 @@ export const gemma2 = defineArchitecture({
   fields: {
     ...GEMMA_FIELDS,
     ...ROPE_FIELDS,
+    // Beside the name that is read, in the first releases.
+    sliding_window_size: windowSize.nullish(),
     attn_logit_softcapping: softCap.default(50),
     final_logit_softcapping: softCap.default(30),
   },
-  decoder: (config, contextTokens) => ({
-    ...gemmaParts(config),
-    attention: { ...gemmaAttention(config), softCap: config.attn_logit_softcapping },
-    ropes: [plainRope(config, { headDim: config.head_dim, contextTokens })],
-    layerKinds: layerKinds(
-      config,
-      config.sliding_window,
-      (layer) => layer % 2 === 0,
-      () => ({ rope: 0 }),
-    ),
-  }),
+  decoder(config, contextTokens) {
+    const { sliding_window: window, sliding_window_size: early } = config;
+    if (early != null && early !== window) {
+      throw invalid(`"sliding_window" is ${window}, "sliding_window_size" ${early}`);
+    }
+    return {
+      ...gemmaParts(config),
+      attention: { ...gemmaAttention(config), softCap: config.attn_logit_softcapping },
+      ropes: [plainRope(config, { headDim: config.head_dim, contextTokens })],
+      layerKinds: layerKinds(
+        config,
+        window,
+        (layer) => layer % 2 === 0,
+        () => ({ rope: 0 }),
+      ),
+    };
+  },
 });
 
 type GemmaConfig = z.infer<z.ZodObject<typeof GEMMA_FIELDS>> & {

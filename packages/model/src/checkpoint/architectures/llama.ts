@@ -18,6 +18,8 @@ export const llama = defineArchitecture({
     tie_word_embeddings: flag.default(false),
     bos_token_id: tokenIds.default(1),
     eos_token_id: tokenIds.default(2),
+    // What hidden_act comes to in a gated MLP; not read (Falcon 3).
+    activation: z.literal("swiglu").nullish(),
     rope_interleaved: only(false),
     sliding_window: only(null),
   },

@@ -1,7 +1,7 @@
 import { z } from "zod";
 import type { RopeScaling } from "../../graph/decoder-spec.ts";
-import { quote } from "../quote.ts";
 import { invalid } from "../refusals.ts";
+import { agreed } from "./agreed.ts";
 import { contextSize } from "./fields.ts";
 
 /** What a scaling depends on beyond its own settings. */
@@ -125,17 +125,6 @@ export const SCALINGS = {
 } as const;
 
 export type ScalingKind = keyof typeof SCALINGS;
-
-/** The one value that is written, in one place or in several alike. */
-export function agreed<T extends number | string>(
-  name: string,
-  values: readonly (T | null | undefined)[],
-): T | undefined {
-  const different = new Set(values.filter((value) => value != null));
-  if (different.size > 1) throw invalid(`"${name}" is given as ${[...different].map(quote).join(" and as ")}`);
-  const [value] = different;
-  return value;
-}
 
 function define<Fields extends z.ZodRawShape>(
   fields: Fields,

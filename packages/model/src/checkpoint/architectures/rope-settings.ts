@@ -1,7 +1,8 @@
 import { z } from "zod";
 import type { RopeSpec } from "../../graph/decoder-spec.ts";
 import { invalid, parseFields, unsupported } from "../refusals.ts";
-import { agreed, SCALINGS, type ScalingContext, type ScalingKind } from "./rope-scaling.ts";
+import { agreed } from "./agreed.ts";
+import { SCALINGS, type ScalingContext, type ScalingKind } from "./rope-scaling.ts";
 
 /** One place of config.json where rotary settings may be. */
 interface RopeSource {
