@@ -47,22 +47,24 @@ export async function clearLeftovers(target: string, now = Date.now()): Promise<
     const path = join(parent, name);
     const [, pid, space] = match;
     if (await mayBeInUse(path, Number(pid), space as string, now)) continue;
-    if (name.endsWith(OLD_SUFFIX) && !(await isReplaced(path, target))) continue;
+    if (name.endsWith(OLD_SUFFIX)) await putBack(path, target);
     // What cannot be removed is in nobody's way.
-    await rm(path, { recursive: true, force: true }).catch(() => {});
+    else await rm(path, { recursive: true, force: true }).catch(() => {});
+  }
+}
+
+/** Put what gave way back into its place, or remove it where that place is taken: then it has been replaced. */
+export async function putBack(old: string, target: string): Promise<void> {
+  try {
+    await rename(old, target);
+  } catch (error) {
+    const isTaken = ["ENOTEMPTY", "EEXIST", "ENOTDIR"].includes((error as NodeJS.ErrnoException).code ?? "");
+    if (isTaken) await rm(old, { recursive: true, force: true }).catch(() => {});
   }
 }
 
 /** What follows the prefix: process id, process space, and a number at random. */
 const MAKER = /^(\d+)-([0-9a-f]{8})-[0-9a-f]{8}(?:\.old)?$/;
-
-/** Put what gave way back into its place. @returns whether something else is there already */
-function isReplaced(old: string, target: string): Promise<boolean> {
-  return rename(old, target).then(
-    () => false,
-    (error: NodeJS.ErrnoException) => ["ENOTEMPTY", "EEXIST", "ENOTDIR"].includes(error.code ?? ""),
-  );
-}
 
 async function mayBeInUse(path: string, pid: number, space: string, now: number): Promise<boolean> {
   const info = await stat(path).catch(() => undefined);

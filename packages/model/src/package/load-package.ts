@@ -1,12 +1,13 @@
 import { readFile, realpath, stat } from "node:fs/promises";
 import { join } from "node:path";
+import { isDeepStrictEqual } from "node:util";
 import { modelChecksum } from "../checkpoint/model-checksum.ts";
 import { ModelPackageError } from "../errors.ts";
-import type { GraphRole } from "../graph/index.ts";
+import { type GraphRole, planWeights } from "../graph/index.ts";
 import { fileDigest, graphDigest, tokenizerDigest } from "./digests.ts";
 import { type ModelManifest, PACKAGE_FILE, PACKAGE_FORMAT, parseManifest } from "./manifest.ts";
 import { verifyWeights } from "./verify-weights.ts";
-import { placeTensors } from "./weights-layout.ts";
+import { placeWeights } from "./weights-layout.ts";
 
 /** Largest manifest read: 10,000 tensors take about 4 MB. */
 const MAX_MANIFEST_BYTES = 64 * 1024 * 1024;
@@ -124,17 +125,12 @@ export function tokenizerFiles(files: Readonly<Record<string, unknown>>): string
  * @throws ModelPackageError MODEL_PACKAGE_CORRUPT naming the field, file or tensor
  */
 export function checkLayout(manifest: ModelManifest): void {
-  const { files, graphs, weights, weightsFile, provenance, spec } = manifest;
+  const { files, graphs, weights, provenance, spec } = manifest;
   const needed = [PACKAGE_FILE.tokenizer, PACKAGE_FILE.tokenizerConfig, ...Object.values(graphs)];
   for (const name of needed) {
     if (!Object.hasOwn(files, name)) throw corrupt(`the manifest lists no digest for "${name}"`);
   }
-  const places = placeTensors(weights);
-  for (const [index, { name, offset, byteLength }] of weights.entries()) {
-    if (offset !== places[index]?.offset || byteLength !== places[index]?.byteLength) {
-      throw corrupt(`tensor "${name}" of "${weightsFile}" is misplaced`);
-    }
-  }
+  checkWeights(manifest);
 
   const digestOf = (name: string) => files[name]?.sha256 as string;
   const byRole = Object.fromEntries(Object.entries(graphs).map(([role, name]) => [role, digestOf(name)]));
@@ -142,6 +138,21 @@ export function checkLayout(manifest: ModelManifest): void {
   compare("graphDigest", manifest.graphDigest, graphDigest(byRole, weights));
   compare("tokenizerDigest", manifest.tokenizerDigest, tokenizerDigest(byName, manifest.tokens));
   compare("modelChecksum", manifest.modelChecksum, modelChecksum(spec, provenance.tensors));
+}
+
+/** The tensors are those that the spec has in this precision, in order, each in its place. */
+function checkWeights({ spec, precision, weights, weightsFile, weightBytes }: ModelManifest): void {
+  // Before the plan is made: a manifest must not be able to ask for one of a thousand million layers.
+  if (spec.layers > weights.length) throw corrupt(`"${weightsFile}" has too few tensors for ${spec.layers} layers`);
+  const places = placeWeights(planWeights(spec, undefined, precision));
+  for (const [index, { sha256: _, ...weight }] of weights.entries()) {
+    if (!isDeepStrictEqual(weight, places[index])) {
+      throw corrupt(`tensor "${weight.name}" of "${weightsFile}" is misplaced, or not part of this model`);
+    }
+  }
+  if (weights.length < places.length) throw corrupt(`tensor "${places[weights.length]?.name}" is missing`);
+  const sum = weights.reduce((bytes, { byteLength }) => bytes + byteLength, 0);
+  if (weightBytes !== sum) throw corrupt(`"${PACKAGE_FILE.manifest}": weightBytes is ${weightBytes}, not ${sum}`);
 }
 
 function compare(field: string, written: string, computed: string): void {

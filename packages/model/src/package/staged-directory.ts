@@ -1,6 +1,6 @@
 import { mkdir, open, readdir, rename, rm, utimes } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
-import { OLD_SUFFIX, stagedName } from "./leftovers.ts";
+import { OLD_SUFFIX, putBack, stagedName } from "./leftovers.ts";
 
 /** How often a staged directory is touched, so that others see that its maker lives. */
 const TOUCH_MILLIS = 60_000;
@@ -63,8 +63,7 @@ export class StagedDirectory implements AsyncDisposable {
     try {
       await rename(this.path, this.#target);
     } catch (error) {
-      // Unless another one has come into the place meanwhile, the one that was there comes back.
-      if (moved) await rename(old, this.#target).catch(() => rm(old, { recursive: true, force: true }));
+      if (moved) await putBack(old, this.#target);
       throw error;
     }
     if (moved) await rm(old, { recursive: true, force: true });

@@ -1,21 +1,10 @@
-import {
-  type PlannedWeight,
-  STORED_BYTES,
-  type StoredTensor,
-  storedTensors,
-  type WeightLocation,
-} from "../graph/index.ts";
+import { type PlannedWeight, STORED_BYTES, storedTensors, type WeightLocation } from "../graph/index.ts";
 import { WEIGHT_ALIGNMENT } from "./manifest.ts";
 
-/** Places for the tensors of the planned weights. */
+/** Places for the tensors of the planned weights, one after the other, each aligned to {@link WEIGHT_ALIGNMENT}. */
 export function placeWeights(plan: readonly PlannedWeight[]): WeightLocation[] {
-  return placeTensors(plan.flatMap(storedTensors));
-}
-
-/** Places for tensors, one after the other, each aligned to {@link WEIGHT_ALIGNMENT}. */
-export function placeTensors(tensors: readonly StoredTensor[]): WeightLocation[] {
   let end = 0;
-  return tensors.map(({ name, dtype, shape }) => {
+  return plan.flatMap(storedTensors).map(({ name, dtype, shape }) => {
     const offset = Math.ceil(end / WEIGHT_ALIGNMENT) * WEIGHT_ALIGNMENT;
     const byteLength = STORED_BYTES[dtype] * shape.reduce((product, dimension) => product * dimension, 1);
     end = offset + byteLength;

@@ -92,8 +92,9 @@ const convertVector: Convert = async ({ weight, sources }, tools, write) => {
     await reader.read(raw);
     const values = tools.scratch.float32("values", source.byteLength / ELEMENT_BYTES[source.dtype]);
     convertToFloat32(source.dtype, raw, values);
-    if (weight.kind === "vector" && weight.plusOne)
+    if (weight.kind === "vector" && weight.plusOne) {
       for (let i = 0; i < values.length; i++) values[i] = 1 + (values[i] as number);
+    }
     await write([new Uint8Array(values.buffer, values.byteOffset, values.byteLength)]);
     digests.push(reader.finish());
   }

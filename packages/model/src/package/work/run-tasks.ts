@@ -40,11 +40,14 @@ export interface RunTasksOptions<T extends Task> {
  * When one fails or `signal` is aborted, the others are stopped; then, and not before, this throws.
  *
  * @returns results in the order of the tasks
+ * @throws RangeError for a number of threads that is none; what a task or callback throws
  */
 export async function runTasks<T extends Task>(
   tasks: readonly T[],
   options: RunTasksOptions<T>,
 ): Promise<TaskResult<T>[]> {
+  const { threads = 1 } = options;
+  if (!Number.isInteger(threads) || threads < 1) throw new RangeError(`${threads} is not a number of threads`);
   const results: TaskResult<T>[] = [];
   const queue = [...tasks.entries()].sort(([, a], [, b]) => taskBytes(b) - taskBytes(a)).values();
   const finish = async (index: number, result: TaskResult<T>) => {
