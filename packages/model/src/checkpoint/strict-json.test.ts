@@ -46,18 +46,18 @@ describe("parseStrictJson", () => {
   });
 
   it("refuses more values than it was told to expect, before it makes them", () => {
-    const millions = `[${"[],".repeat(20_000_000)}[]]`;
+    const millions = `[${"[],".repeat(5_000_000)}[]]`;
     expect(() => parseStrictJson(millions)).toThrow("more than 4000000 values");
     expect(parseStrictJson("[1,{},3]", 6)).toEqual([1, {}, 3]);
     expect(() => parseStrictJson("[1,{},3]", 4)).toThrow("more than 4 values");
   });
 
   it.each([
-    ["whitespace", `${" ".repeat(30_000_000)}{}`],
-    ["digits", `{"a":${"9".repeat(30_000_000)}}`],
-    ["escaped quotes", `{"a":"${'\\"'.repeat(15_000_000)}"}`],
-    ["backslashes", `{"a":"${"\\\\".repeat(15_000_000)}"}`],
-  ])("takes 30 MB of %s in its stride", (_, text) => {
+    ["whitespace", `${" ".repeat(10_000_000)}{}`],
+    ["digits", `{"a":${"9".repeat(10_000_000)}}`],
+    ["escaped quotes", `{"a":"${'\\"'.repeat(5_000_000)}"}`],
+    ["backslashes", `{"a":"${"\\\\".repeat(5_000_000)}"}`],
+  ])("takes 10 MB of %s in its stride", (_, text) => {
     const start = performance.now();
     expect(parseStrictJson(text)).toBeTypeOf("object");
     expect(performance.now() - start).toBeLessThan(10_000);
