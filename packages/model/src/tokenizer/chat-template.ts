@@ -1,7 +1,6 @@
 import { TokenizerError } from "../errors.ts";
-import { runBounded } from "./bounded-interpreter.ts";
-import { parseTemplate, type TemplateNode } from "./jinja-library.ts";
-import { templateScope } from "./template-scope.ts";
+import type { PlainValue } from "./template/globals.ts";
+import { TemplateProgram } from "./template/program.ts";
 import { MAX_TEXT_CHARACTERS, type Tokenizer } from "./tokenizer.ts";
 
 /** Longest template source; the longest in use is about 25,000 characters. */
@@ -30,6 +29,12 @@ export interface RenderOptions {
    */
   readonly addGenerationPrompt?: boolean;
   /**
+   * Whether a model that can think before it replies should (`enable_thinking` of the template).
+   *
+   * @default what the template does by itself
+   */
+  readonly thinking?: boolean;
+  /**
    * The date for templates that write one.
    *
    * @default the current time
@@ -50,12 +55,12 @@ export interface RenderedChat {
  * characters it is made of; see {@link ControlGuard}.
  */
 export class ChatTemplate {
-  readonly #program: TemplateNode;
+  readonly #program: TemplateProgram;
   readonly #tokenizer: Tokenizer;
 
   /**
    * @param source - Jinja, as in `chat_template` of tokenizer_config.json
-   * @throws TokenizerError CHAT_TEMPLATE_INVALID when it does not parse
+   * @throws TokenizerError CHAT_TEMPLATE_INVALID when it does not parse, or names what is not supported; CHAT_TEMPLATE_LIMIT
    */
   constructor(source: string, tokenizer: Tokenizer) {
     if (source.length > MAX_TEMPLATE_CHARACTERS) {
@@ -65,8 +70,9 @@ export class ChatTemplate {
       );
     }
     try {
-      this.#program = parseTemplate(source);
+      this.#program = new TemplateProgram(source);
     } catch (error) {
+      if (error instanceof TokenizerError) throw error;
       throw new TokenizerError("CHAT_TEMPLATE_INVALID", `the chat template does not parse: ${text(error)}`, {
         cause: error,
       });
@@ -82,13 +88,14 @@ export class ChatTemplate {
     checkMessages(messages);
     const { guard } = this.#tokenizer;
     const mark = guard.chooseMark(messages.map(({ content }) => content));
-    const marked = messages.map(({ role, content }) => ({ role, content: guard.mark(content, mark) }));
+    const marked = messages.map(({ role, content }) => ({ role, content: guard.mark(content.toWellFormed(), mark) }));
     const rendered = this.#run(
       {
         messages: marked,
         add_generation_prompt: options.addGenerationPrompt ?? true,
         tools: null,
         documents: null,
+        ...(options.thinking !== undefined && { enable_thinking: options.thinking }),
         ...this.#tokenizer.namedTokens,
       },
       options.now ?? new Date(),
@@ -96,9 +103,9 @@ export class ChatTemplate {
     return { text: rendered.replaceAll(mark, ""), ids: this.#tokenizer.encodeMarked(rendered, mark) };
   }
 
-  #run(variables: Record<string, unknown>, now: Date): string {
+  #run(variables: { readonly [name: string]: PlainValue }, now: Date): string {
     try {
-      return runBounded(this.#program, templateScope(variables, now));
+      return this.#program.render(variables, now);
     } catch (error) {
       if (error instanceof TokenizerError) throw error;
       throw new TokenizerError("CHAT_TEMPLATE_FAILED", `the chat template fails on these messages: ${text(error)}`, {

@@ -1,4 +1,5 @@
 import { TokenizerError } from "../errors.ts";
+import { strip } from "./python-text.ts";
 import { StringTrie } from "./string-trie.ts";
 
 /** Code points that Unicode reserves for use inside a program; they mean nothing in text. */
@@ -42,8 +43,8 @@ export class ControlGuard {
   /** `text` with `mark` inside every control token it holds, begins or could complete. */
   mark(text: string, mark: string): string {
     // Templates trim: the last visible character may become the last one of all, and the first the first.
-    const end = text.trimEnd().length;
-    const start = text.length - text.trimStart().length;
+    const end = strip(text, "right").length;
+    const start = text.length - strip(text, "left").length;
     const parts: string[] = [];
     let from = 0;
     if (this.#remainders.couldStartAt(text, start, end)) {

@@ -35,7 +35,7 @@ const PROBES = ["a", "A", "1", " ", "\n", "\t\r\n", "!", "'", "\u00e9", "\u4e2d"
 const PROBE_CHARACTERS = 50_000;
 
 /** A pattern in use takes about 10 ms for all probes; the rest is for a busy machine. */
-const PROBE_MILLISECONDS = 2000;
+const PROBE_MILLISECONDS = 1000;
 
 /** A pattern comes with a checkpoint and later runs over every text, so it is tried on long ones first. */
 function probe(part: string, find: FindMatches): void {

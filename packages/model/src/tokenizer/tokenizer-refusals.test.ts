@@ -111,7 +111,7 @@ describe("a tokenizer", () => {
       (f) => Object.assign(f, { pre_tokenizer: split(pattern) }),
       /pre_tokenizer Split: .* (in a pattern is not supported|is malformed)/,
     ]),
-    ...["(a|a)*$", "(a+)+b", "\\s+$", " *a* *a* *a*b"].map((pattern): [string, (file: Json) => void, RegExp] => [
+    ...["(a+)+b", "\\s+$"].map((pattern): [string, (file: Json) => void, RegExp] => [
       `the slow pattern ${pattern}`,
       (f) => Object.assign(f, { pre_tokenizer: split(pattern) }),
       /pre_tokenizer Split: the pattern takes too long/,
