@@ -9,7 +9,7 @@ import { availableMemory, planMemory, requireMemory, servedContext } from "./mem
 import { openModel } from "./open-model.ts";
 import type { WorkerValues } from "./options.ts";
 import { PersonaStore } from "./personas/persona-store.ts";
-import { requireRunnable } from "./precision-support.ts";
+import { requireRunnable, warnOfBatchDependence } from "./precision-support.ts";
 import { ERROR_MAPPERS } from "./rpc/error-mapping.ts";
 import { inferenceService } from "./rpc/inference-service.ts";
 import { mostTextBytes } from "./rpc/prompt.ts";
@@ -68,6 +68,7 @@ async function openWorker(values: WorkerValues, log: Logger, resources: AsyncDis
   const model = await openModel(values, log);
   const { spec, modelChecksum, graphDigest, weightBytes } = model.manifest;
   requireRunnable(model.manifest);
+  await warnOfBatchDependence(model.manifest, log);
   const contextTokens = servedContext(spec, values.context);
   const memory = { slots: values.slots, tableRows: values.tableRows, contextTokens };
   const plan = planMemory(spec, weightBytes, memory);
