@@ -155,7 +155,6 @@ describe("chat template", () => {
   it("is stopped when it goes on for ever", () => {
     const source = "{% set ns = namespace(t='ab') %}{% for i in range(64) %}{% set ns.t = ns.t ~ ns.t %}{% endfor %}";
     expect(() => new ChatTemplate(source, tokenizer).render(user("a"))).toThrow(failsWith("CHAT_TEMPLATE_LIMIT"));
-    expect(() => new ChatTemplate(`${" ".repeat(250_000)}x`, tokenizer)).toThrow(failsWith("CHAT_TEMPLATE_LIMIT"));
   });
 
   it("is told whether to think, if the caller says so", () => {

@@ -6,7 +6,10 @@ const WHITE_SPACE = /^\p{White_Space}$/u;
 
 /** What Python's `strip` and `split` take for white space: Unicode's, and four control characters; not U+FEFF. */
 function isSpace(character: string): boolean {
-  return (character >= "\u001c" && character <= "\u001f") || WHITE_SPACE.test(character);
+  const code = character.charCodeAt(0);
+  // Most of any text; the expression takes ten times as long.
+  if (code < 0x80) return code === 0x20 || (code >= 0x09 && code <= 0x0d) || (code >= 0x1c && code <= 0x1f);
+  return WHITE_SPACE.test(character);
 }
 
 export type Side = "both" | "left" | "right";

@@ -15,7 +15,10 @@ function represent(value: Value, budget: Budget): string {
   if (value === null) return "None";
   if (typeof value === "boolean") return value ? "True" : "False";
   if (typeof value === "number") return String(value);
-  if (typeof value === "string") return budget.text(quote(value));
+  if (typeof value === "string") {
+    budget.scan(8 * value.length);
+    return budget.text(quote(value));
+  }
   if (value instanceof Float) return floatText(value.value);
   const all = (items: readonly Value[]) => budget.nested(() => items.map((item) => represent(item, budget)).join(", "));
   if (isList(value)) return budget.text(`[${all(value)}]`);
