@@ -50,3 +50,14 @@ test("a context over the model's ends the start with 2 and says what the model h
     msg: expect.stringMatching(/^context: 100000 tokens, the model has \d+$/),
   });
 });
+
+test("a package in bfloat16 is refused before it is loaded, naming the provider that it needs", async () => {
+  const model = join(await temporaryFolder(), "model");
+  await importCheckpoint(STARTER, model, { precision: "bfloat16" });
+  const worker = spawnWorker({ model, "data-dir": await temporaryFolder() });
+  expect(await worker.ended).toBe(5);
+  expect(worker.log().at(-1)).toMatchObject({
+    reason: "PRECISION_UNSUPPORTED",
+    msg: expect.stringContaining('needs the provider "cuda"'),
+  });
+});
