@@ -52,7 +52,7 @@ async function measure(
 ): Promise<Figure[]> {
   onProgress(`writing a checkpoint of ${gigabytes} GB`);
   const written = throttled(onProgress);
-  const source = writeSyntheticCheckpoint(join(directory, "checkpoint"), gigabytes * 1e9, written);
+  const source = await writeSyntheticCheckpoint(join(directory, "checkpoint"), gigabytes * 1e9, written);
   const out = join(directory, "package");
   const step: ImportStep = { kind: "import", checkpoint: source.directory, directory: out, precision };
   const created = await inChild(step, "created");

@@ -1,4 +1,4 @@
-import { closeSync, copyFileSync, mkdirSync, openSync, writeFileSync, writeSync } from "node:fs";
+import { copyFile, mkdir, open, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { type DecoderSpec, planWeights, type SourceTensor } from "@persona-mesh/model/graph";
@@ -25,7 +25,7 @@ const STARTER = fileURLToPath(new URL("../../../models/starter/", import.meta.ur
 const ELEMENT_BYTES = 2;
 /** Bytes of a shard, more or less, as large checkpoints on the Hub have it. */
 const SHARD_BYTES = 2e9;
-/** Random elements, written over and over from different places: what they are makes no difference to the speed. */
+/** Random elements, written over and over: what they are makes no difference to the speed. */
 const RANDOM_ELEMENTS = 8 * 1024 * 1024;
 
 export interface SyntheticCheckpoint {
@@ -37,17 +37,18 @@ export interface SyntheticCheckpoint {
 }
 
 /**
- * Write a checkpoint as it comes from the Hub: Llama, bfloat16, shards with an index.
+ * Write a checkpoint as it comes from the Hub: Llama, bfloat16, shards with an index. Asynchronously, so that Ctrl-C is
+ * heard.
  *
  * @param bytes - about this many, in whole layers
  * @param onBytes - called with the bytes written so far
  */
-export function writeSyntheticCheckpoint(
+export async function writeSyntheticCheckpoint(
   directory: string,
   bytes: number,
   onBytes: (done: number, total: number) => void,
-): SyntheticCheckpoint {
-  mkdirSync(directory, { recursive: true });
+): Promise<SyntheticCheckpoint> {
+  await mkdir(directory, { recursive: true });
   const spec = specOf(bytes);
   const tensors = planWeights(spec).flatMap(({ sources }) => sources);
   const total = sum(tensors);
@@ -58,16 +59,16 @@ export function writeSyntheticCheckpoint(
   for (const [index, shard] of shards.entries()) {
     const name = `model-${pad(index + 1)}-of-${pad(shards.length)}.safetensors`;
     for (const tensor of shard) map[tensor.name] = name;
-    writeShard(join(directory, name), shard, random, (written) => {
+    await writeShard(join(directory, name), shard, random, (written) => {
       done += written;
       onBytes(done, total);
     });
   }
-  const write = (name: string, value: unknown) => writeFileSync(join(directory, name), JSON.stringify(value));
-  write("model.safetensors.index.json", { metadata: { total_size: total }, weight_map: map });
-  write("config.json", configOf(spec));
+  const write = (name: string, value: unknown) => writeFile(join(directory, name), JSON.stringify(value));
+  await write("model.safetensors.index.json", { metadata: { total_size: total }, weight_map: map });
+  await write("config.json", configOf(spec));
   for (const name of ["tokenizer.json", "tokenizer_config.json"]) {
-    copyFileSync(join(STARTER, name), join(directory, name));
+    await copyFile(join(STARTER, name), join(directory, name));
   }
   const largestTensorBytes = Math.max(...tensors.map((tensor) => sum([tensor])));
   return { directory, layers: spec.layers, bytes: total, largestTensorBytes };
@@ -106,12 +107,12 @@ function configOf(spec: DecoderSpec): Record<string, unknown> {
   };
 }
 
-function writeShard(
+async function writeShard(
   path: string,
   tensors: readonly SourceTensor[],
   random: Buffer,
   onBytes: (bytes: number) => void,
-): void {
+): Promise<void> {
   const header: Record<string, unknown> = {};
   let end = 0;
   for (const tensor of tensors) {
@@ -121,18 +122,13 @@ function writeShard(
   const json = Buffer.from(JSON.stringify(header));
   const length = Buffer.alloc(8);
   length.writeBigUInt64LE(BigInt(json.byteLength));
-  const file = openSync(path, "wx");
-  try {
-    for (const part of [length, json]) writeSync(file, part);
-    for (let done = 0; done < end; ) {
-      // An odd number of elements further each time, so that no two tensors are alike.
-      const from = (done * 3) % random.byteLength;
-      const written = writeSync(file, random, from, Math.min(random.byteLength - from, end - done));
-      done += written;
-      onBytes(written);
-    }
-  } finally {
-    closeSync(file);
+  await using file = await open(path, "wx");
+  for (const part of [length, json]) await file.write(part);
+  for (let done = 0; done < end; ) {
+    const from = done % random.byteLength;
+    const { bytesWritten } = await file.write(random, from, Math.min(random.byteLength - from, end - done));
+    done += bytesWritten;
+    onBytes(bytesWritten);
   }
 }
 
