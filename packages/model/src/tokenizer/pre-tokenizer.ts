@@ -11,8 +11,6 @@ import { flattenPart, invalidPart, type Part, patternSchema, readPart, unsupport
 export type PreTokenize = (text: string, isStart: boolean) => string[];
 
 const FIELD = "pre_tokenizer";
-/** The mark that stands for a space, and at the start of a word. */
-export const WORD_MARK = "\u2581";
 /** GPT-2's word rule, which a `ByteLevel` pre-tokenizer applies unless it is told not to. */
 const BYTE_LEVEL_WORDS = String.raw`'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+`;
 

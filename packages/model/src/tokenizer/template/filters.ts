@@ -1,5 +1,4 @@
 import { capitalize, capitalizeWords, strip } from "../python-text.ts";
-import { Arguments } from "./arguments.ts";
 import type { Budget } from "./budget.ts";
 import { toJson } from "./json-text.ts";
 import { iterate, joinTexts, optionalInteger, replaceText, requireText } from "./methods.ts";
@@ -7,7 +6,18 @@ import { binary, compare } from "./operators.ts";
 import { toText } from "./printing.ts";
 import { TemplateFailure } from "./template-failure.ts";
 import { runTest } from "./tests.ts";
-import { Float, isDict, isTrue, Namespace, numberOf, sequenceItems, Tuple, typeName, type Value } from "./values.ts";
+import {
+  Arguments,
+  Float,
+  isDict,
+  isTrue,
+  Namespace,
+  numberOf,
+  sequenceItems,
+  Tuple,
+  typeName,
+  type Value,
+} from "./values.ts";
 
 type FilterFunction = (value: Value, args: Arguments, budget: Budget) => Value;
 

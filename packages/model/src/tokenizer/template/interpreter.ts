@@ -1,4 +1,3 @@
-import { Arguments } from "./arguments.ts";
 import type { Budget } from "./budget.ts";
 import { applyFilter } from "./filters.ts";
 import { iterate, methodOf } from "./methods.ts";
@@ -10,6 +9,7 @@ import { type Call, type Expression, type Filter, filterName, type Parameter, ty
 import { TemplateFailure } from "./template-failure.ts";
 import { runTest } from "./tests.ts";
 import {
+  Arguments,
   Callable,
   Float,
   isDict,

@@ -8,10 +8,9 @@ import {
   strip,
   title,
 } from "../python-text.ts";
-import type { Arguments } from "./arguments.ts";
 import type { Budget } from "./budget.ts";
 import { TemplateFailure } from "./template-failure.ts";
-import { Callable, type Dict, isEqual, Tuple, typeName, type Value } from "./values.ts";
+import { type Arguments, Callable, type Dict, isEqual, Tuple, typeName, type Value } from "./values.ts";
 
 type Method<Of> = (self: Of, args: Arguments, budget: Budget) => Value;
 
