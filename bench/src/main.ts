@@ -5,11 +5,12 @@ import { parseArgs } from "node:util";
 import type { Bench } from "./benches/bench.ts";
 import { decodeBench } from "./benches/decode.ts";
 import { importBench } from "./benches/import.ts";
+import { prefillBench } from "./benches/prefill.ts";
 import { steeringBench } from "./benches/steering.ts";
 import { figureTable } from "./figure.ts";
 import { machine } from "./machine.ts";
 
-const BENCHES: readonly Bench[] = [steeringBench, decodeBench, importBench];
+const BENCHES: readonly Bench[] = [steeringBench, decodeBench, prefillBench, importBench];
 
 const HELP = `Usage: npm run bench -- NAME [--json] [OPTIONS]
 
