@@ -123,9 +123,13 @@ describe("runTasks, in threads", () => {
     expect((await stat(target)).mtimeMs).toBe(mtimeMs);
   });
 
-  it("keeps the code of what the system says", async () => {
+  it("keeps what the system says", async () => {
     await rm(target);
-    await expect(runTasks(conversions(), { ...IN_THREADS })).rejects.toMatchObject({ code: "ENOENT" });
+    await expect(runTasks(conversions(), { ...IN_THREADS })).rejects.toMatchObject({
+      code: "ENOENT",
+      syscall: "open",
+      path: target,
+    });
   });
 
   it("ends with what a callback throws", async () => {

@@ -6,24 +6,27 @@ export interface TaskFailure {
   readonly stack: string;
   /** Of a {@link CheckpointError}. */
   readonly reason?: CheckpointReason;
-  /** Of a system error: ENOSPC, EIO, … */
-  readonly code?: string;
+  /** Fields of a system error: `code` (ENOSPC, EIO, …), `syscall`, `path`. */
+  readonly system: Readonly<Record<string, unknown>>;
 }
+
+const SYSTEM_FIELDS = ["code", "errno", "syscall", "path"] as const;
 
 export function describeFailure(thrown: unknown): TaskFailure {
   const error: NodeJS.ErrnoException = thrown instanceof Error ? thrown : new Error(String(thrown));
-  const { message, stack = "", code } = error;
+  const { message, stack = "" } = error;
+  const fields = SYSTEM_FIELDS.filter((field) => error[field] !== undefined);
   return {
     message,
     stack,
     ...(error instanceof CheckpointError && { reason: error.reason }),
-    ...(code !== undefined && { code }),
+    system: Object.fromEntries(fields.map((field) => [field, error[field]])),
   };
 }
 
 /** The error again, with the stack of where it happened. */
-export function restoreFailure({ message, stack, reason, code }: TaskFailure): Error {
+export function restoreFailure({ message, stack, reason, system }: TaskFailure): Error {
   const error = reason === undefined ? new Error(message) : new CheckpointError(reason, message);
   error.stack = stack;
-  return code === undefined ? error : Object.assign(error, { code });
+  return Object.assign(error, system);
 }
