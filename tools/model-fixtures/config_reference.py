@@ -207,7 +207,7 @@ VALUES = {
     "query_pre_attn_scalar": [16, 100],
     "use_bidirectional_attention": [False, True],
 }
-RANDOM_PER_BASE = 80
+RANDOM_PER_BASE = 70
 
 
 # Read by every family, though only some declare them.
@@ -222,6 +222,10 @@ def changes(rng: random.Random, base: dict):
     singles += [(field, value) for field, values in VALUES.items() if field in known for value in values]
     yield {}
     yield from ({field: value} for field, value in singles)
+    # Windows and original contexts by default are wider than the context of the base.
+    for field in base:
+        if field not in ("model_type", "max_position_embeddings"):
+            yield {field: REMOVED, "max_position_embeddings": 8192}
     for _ in range(RANDOM_PER_BASE):
         yield dict(rng.sample(singles, rng.randint(2, 4)))
 

@@ -116,9 +116,9 @@ function refuseUnknownFields({ schema, harmless }: Architecture, config: Record<
 /**
  * Only the family's language model is built, and only as its own classes compute it.
  *
- * `auto_map` points to Python code in the checkpoint. Families that were published before transformers had them (Phi-3) still
- * carry theirs; under the class names of transformers it stands for the same computation, and transformers itself prefers its
- * own class unless told to trust the other. Any other name may compute anything.
+ * `auto_map` points to Python code in the checkpoint. Families that were published before transformers had them (Phi-3)
+ * still carry theirs; under the class names of transformers it stands for the same computation, and transformers itself
+ * prefers its own class unless told to trust the other. Any other name may compute anything.
  */
 function refuseOtherClasses({ className }: Architecture, { architectures, auto_map }: CommonConfig): void {
   const expected = `${className}ForCausalLM`;

@@ -52,15 +52,21 @@ function isIdle(field: string, config: Config, changed: Config): boolean {
     case "rope_scaling":
     case "rope_parameters":
     case "architectures":
-    case "auto_map":
     case "pruned_heads":
-      // Nothing said, in another way; or code that is not run.
-      return isEmpty(changed[field]) || field === "auto_map";
+      // Nothing said, in another way.
+      return isEmpty(changed[field]);
+    case "auto_map":
+      // How text is read is tokenizer.json's matter.
+      return (
+        isEmpty(changed[field]) ||
+        JSON.stringify(withoutTokenizer(changed)) === JSON.stringify(withoutTokenizer(config))
+      );
     default:
       return false;
   }
 }
 
+const withoutTokenizer = (config: Config) => ({ ...(config["auto_map"] as object), AutoTokenizer: undefined });
 const contextOf = (config: Config) => Number(config["max_position_embeddings"]);
 const layersOf = (config: Config) => Number(config["num_hidden_layers"]);
 const firstWindow = (config: Config) => Number(config["max_window_layers"] ?? 28);

@@ -11,7 +11,10 @@ const PATTERN = z.int().min(1).max(1024);
 const NESTED_ROPE = z.strictObject({ full_attention: anObject.nullish(), sliding_attention: anObject.nullish() });
 const KINDS = { default: "default", linear: "linear" } as const;
 
-/** Gemma 3, text (arXiv:2503.19786): norms on query and key, five layers with a window and a rotary base of their own to one without. */
+/**
+ * Gemma 3, text (arXiv:2503.19786): norms on query and key, and to each layer that sees everything five with a window and
+ * a rotary base of their own.
+ */
 export const gemma3 = defineArchitecture({
   modelType: "gemma3_text",
   className: "Gemma3",
