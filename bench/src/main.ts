@@ -5,12 +5,13 @@ import { parseArgs } from "node:util";
 import type { Bench } from "./benches/bench.ts";
 import { decodeBench } from "./benches/decode.ts";
 import { importBench } from "./benches/import.ts";
+import { peersBench } from "./benches/peers.ts";
 import { prefillBench } from "./benches/prefill.ts";
 import { steeringBench } from "./benches/steering.ts";
 import { figureTable } from "./figure.ts";
 import { machine } from "./machine.ts";
 
-const BENCHES: readonly Bench[] = [steeringBench, decodeBench, prefillBench, importBench];
+const BENCHES: readonly Bench[] = [steeringBench, decodeBench, prefillBench, importBench, peersBench];
 
 const HELP = `Usage: npm run bench -- NAME [--json] [OPTIONS]
 

@@ -1,0 +1,53 @@
+/** Who generates. */
+export const ENGINES = ["persona-mesh", "transformers.js", "node-llama-cpp"] as const;
+
+export type EngineName = (typeof ENGINES)[number];
+
+/** What an engine is started with. */
+export interface EngineOptions {
+  /** The model as this engine reads it: a folder, or a file. */
+  readonly model: string;
+  /** Threads that share the work of one step. */
+  readonly threads: number;
+  /** Requests that can run at once. */
+  readonly slots: number;
+  /** Positions that each of them has. */
+  readonly contextTokens: number;
+}
+
+/** Prompts that arrive together, as token ids, all of one length. */
+export interface Batch {
+  readonly prompts: readonly (readonly number[])[];
+  /** Tokens to generate for each, greedily; nothing ends a text before. */
+  readonly tokens: number;
+}
+
+export interface Generated {
+  /** By prompt. */
+  readonly ids: readonly (readonly number[])[];
+  /** When each token was there, milliseconds after the batch was handed over; by prompt. */
+  readonly at: readonly (readonly number[])[];
+}
+
+/** An engine with its model loaded. */
+export interface PeerEngine {
+  generate(batch: Batch): Promise<Generated>;
+}
+
+/** Writes down tokens as they come. */
+export class Recorder implements Generated {
+  readonly ids: number[][];
+  readonly at: number[][];
+  readonly #started = performance.now();
+
+  constructor(prompts: number) {
+    this.ids = Array.from({ length: prompts }, () => []);
+    this.at = Array.from({ length: prompts }, () => []);
+  }
+
+  /** @returns how many tokens the prompt has by now */
+  token(prompt: number, id: number): number {
+    this.at[prompt]?.push(performance.now() - this.#started);
+    return this.ids[prompt]?.push(id) ?? 0;
+  }
+}
