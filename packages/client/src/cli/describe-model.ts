@@ -71,13 +71,13 @@ function formatName(format: Format): string {
   return format.kind === "nbits" ? `${format.bits} bits in blocks of ${format.block}` : format.kind;
 }
 
-/** "26: 4 see everything before them, 22 the last 512 tokens; 3 without positions" */
+/** "26: 22 see the last 512 tokens, 4 see everything" */
 function describeLayers({ layers, layerKinds }: DecoderSpec): string {
   const windows = new Map<number | null, number>();
   for (const { window } of layerKinds) windows.set(window, (windows.get(window) ?? 0) + 1);
   if (windows.size === 1 && windows.has(null)) return String(layers);
   const seen = [...windows].map(([window, count]) => {
-    return `${count} see ${window === null ? "everything before them" : `the last ${window} tokens`}`;
+    return `${count} ${count === 1 ? "sees" : "see"} ${window === null ? "everything" : `the last ${window} tokens`}`;
   });
   return `${layers}: ${seen.join(", ")}`;
 }
@@ -100,11 +100,15 @@ function describePositions({ ropes, layerKinds, headDim }: DecoderSpec): string 
   const without = layerKinds.filter(({ rope }) => rope === null).length;
   const tables = ropes.map((rope, index) => {
     const layers = layerKinds.filter((kind) => kind.rope === index).length;
-    const where = ropes.length === 1 && without === 0 ? "" : ` in ${layers} layers`;
+    const where = ropes.length === 1 && without === 0 ? "" : ` in ${layersOf(layers)}`;
     return `${describeRope(rope, headDim)}${where}`;
   });
-  if (without > 0) tables.push(`none in ${without} layers`);
+  if (without > 0) tables.push(`none in ${layersOf(without)}`);
   return tables.join("; ");
+}
+
+function layersOf(count: number): string {
+  return count === 1 ? "1 layer" : `${count} layers`;
 }
 
 function describeRope({ theta, rotaryDim, scaling }: Rope, headDim: number): string {

@@ -27,15 +27,15 @@ export async function checkLogits(probe: Probe, bos: number | null, progress: Ch
     const drawn = probe.tokens(SEED + sequence, TOKENS);
     const tokens = [bos ?? 0, 0, vocabulary - 1, ...drawn].slice(0, drawn.length);
     const { hidden } = await probe.chunk(0, tokens, [0, tokens.length], probe.unsteered(), false);
+    const logits = await probe.logits(hidden);
     for (const position of tokens.keys()) {
-      const state = hidden.subarray(position * probe.hidden, (position + 1) * probe.hidden);
-      const logits = await probe.logits(state);
-      const wrong = logits.findIndex((value) => !Number.isFinite(value));
+      const row = logits.subarray(position * vocabulary, (position + 1) * vocabulary);
+      const wrong = row.findIndex((value) => !Number.isFinite(value));
       if (wrong >= 0) {
         const figures = { sequence, position, token: wrong };
-        throw new CheckFailure(`the logit of token ${wrong} at position ${position} is ${logits[wrong]}`, figures);
+        throw new CheckFailure(`the logit of token ${wrong} at position ${position} is ${row[wrong]}`, figures);
       }
-      least = Math.min(least, spreadOf(logits));
+      least = Math.min(least, spreadOf(row));
     }
     progress(sequence + 1, SEQUENCES);
   }
@@ -52,16 +52,15 @@ export async function checkChunks(probe: Probe, precision: Precision, progress: 
   const cuts = [...new Set([0, last >> 2, (last >> 2) + 1, last >> 1, last])].sort((a, b) => a - b);
   const pieces = cuts.slice(1).map((end, i) => [cuts[i] as number, end] as const);
   if (pieces.length < 2) throw new CheckSkipped(`a context of ${probe.runtime.contextTokens} tokens has no two chunks`);
-  const whole = await probe.chunk(0, tokens, [0, last], probe.unsteered(), false);
+  const { vocabulary } = probe.runtime.spec;
+  const whole = await probe.logits((await probe.chunk(0, tokens, [0, last], probe.unsteered(), false)).hidden);
   let worst = 0;
   for (const [index, [start, end]] of pieces.entries()) {
-    const piece = await probe.chunk(1, tokens, [start, end], probe.unsteered(), false);
+    const piece = await probe.logits((await probe.chunk(1, tokens, [start, end], probe.unsteered(), false)).hidden);
     for (let position = start; position < end; position++) {
-      const from = whole.hidden.subarray(position * probe.hidden, (position + 1) * probe.hidden);
-      const at = (position - start) * probe.hidden;
-      const expected = await probe.logits(from);
-      const found = await probe.logits(piece.hidden.subarray(at, at + probe.hidden));
-      const error = maxDifference(found, expected) / (spreadOf(expected) || 1);
+      const expected = whole.subarray(position * vocabulary, (position + 1) * vocabulary);
+      const at = (position - start) * vocabulary;
+      const error = maxDifference(piece.subarray(at, at + vocabulary), expected) / (spreadOf(expected) || 1);
       if (!(error <= toleranceOf(precision))) {
         throw new CheckFailure(
           `read in chunks, the logits at position ${position} are ${error.toPrecision(3)} of their spread away from ` +

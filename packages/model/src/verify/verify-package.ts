@@ -110,7 +110,8 @@ async function checkComputation(found: PackageOnDisk, checks: CheckList, threads
   const contextTokens = Math.min(spec.contextTokens, PROBE_CONTEXT);
   await using resources = new AsyncDisposableStack();
   let probe: Probe | undefined;
-  await checks.run("loading", async () => {
+  await checks.run("loading", async (progress) => {
+    progress(0, 1);
     const runtime = resources.use(
       await ModelRuntime.open(
         { spec, weights, ...paths(found) },

@@ -72,6 +72,7 @@ async function verify(model: string, context: CommandContext): Promise<void> {
 }
 
 function progressLine({ check, done, total }: VerifyProgress): string {
+  if (total === 1) return check;
   const isBytes = check === "files" || check === "weights";
   return isBytes ? `${check} ${formatBytes(done)} of ${formatBytes(total)}` : `${check} ${done} of ${total}`;
 }
