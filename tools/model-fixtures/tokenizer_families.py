@@ -48,7 +48,7 @@ MORE_TEXTS = [
     "שָׁלוֹם عَرَبِيّ اَلسَّلَامُ", "\u202eright to left\u202c \u2066x\u2069", "中文，和English混排。「引用」・テスト〜ー", "한글 텍스트 조합 ㅎㅏㄴ", "   x   y   ", "▁▁a ▁b▁ ▁", " ▁ a", "a\u3000b\u2003c\u2009d",
     "\n", "\n\n", "\n\n\n\n x", "a\n b\n  c\n\td", "    four\n        eight", "if (a&&b||c){return!d;}", "x=[1,2,3];y={'a':1}", "#include <a.h>\nint main(){}//x", "\\n \\t \\\\", "`code` ```py\nx\n```",
     "\u0000nul\u0001", "\u001c\u001d\u001e\u001f", "\ue000\uf8ff private", "\U0010fffd \ufffd", "𠮷野家 𝓐𝓑 \U0001f1e6", "\u0378\U000e0fff unassigned", "new \U0001faea \U000323b0 \u088f \ua7ce \u0c5c", "ʕ•ᴥ•ʔ ɐ", "<0x0A> <0xE4><0xB8>", "", "    ",
-    "<pad> <mask> word-token", "xword-tokenx word-tokenx", "NAME name Name", "🧑🏻‍🚀" * 3 + "é" * 5, "aaaaaaaaaaaaaaaa" * 4, "0" * 33, "\u0e01\u0e33\u0e19\u0e49\u0e33", "ｱｲｳ゛ ￥", "Ω Ω K K", "\u0344 \u0385 \u1fee",
+    "<pad> <mask> word-token", "xword-tokenx word-tokenx", "NAME name Name", "🧑🏻‍🚀" * 3 + "é" * 5, "aaaaaaaaaaaaaaaa" * 4, "0" * 33, "\u0e01\u0e33\u0e19\u0e49\u0e33", "ｱｲｳ゛ ￥", "Ω Ω K K", "\u0323\u0d3b x\u0301\u0eba\u0323 \u1df9\u0323 \U000105d2\u0307 \U00011935\U00011930 \u32ff", "\u0344 \u0385 \u1fee",
 ]
 
 CONTROL_PIECES = [

@@ -2,6 +2,7 @@ import { z } from "zod";
 import { PrecompiledCharsmap } from "./precompiled-charsmap.ts";
 import { compilePattern } from "./split-pattern.ts";
 import { flattenPart, type Part, patternSchema, readPart, unsupportedPart } from "./tokenizer-schema.ts";
+import { normalizeAsReference } from "./unicode-version.ts";
 
 export type Normalize = (text: string) => string;
 
@@ -94,7 +95,7 @@ function createStep(part: Part): Normalize {
 
 function unicodeForm(part: Part): Normalize {
   const form = readPart(FIELD, formSchema, part).type;
-  return (text) => text.normalize(form);
+  return (text) => normalizeAsReference(text, form);
 }
 
 /** As the reference, a letter at a time: JavaScript alone writes a sigma at the end of a word differently. */
