@@ -20,7 +20,8 @@ const SLOTS = Math.max(...BATCHES);
 const CONTEXT = LLAMA_135M.contextTokens;
 /** Prompts are of ordinary tokens. */
 const FIRST_TOKEN = 300;
-const WARM_UP_TOKENS = 16;
+/** Enough to allocate and to fault pages in. */
+const WARM_UP = { prompt: 32, tokens: 4 };
 
 /** Goals of the design, tokens per second against transformers.js in float32. */
 const GOAL: Record<(typeof BATCHES)[number], number> = { 1: 1.2, 16: 3 };
@@ -103,7 +104,7 @@ async function measure(precision: PeerPrecision, settings: Settings, bench: Benc
     onProgress(`${precision}: ${name} opens its model`);
     const options = { model: models[name], threads: settings.threads, slots: SLOTS, contextTokens: CONTEXT };
     const engine = resources.use(await EngineProcess.start(name, options));
-    for (const size of BATCHES) await engine.generate(batchOf(size, 0, { ...settings, tokens: WARM_UP_TOKENS }));
+    for (const size of BATCHES) await engine.generate(batchOf(size, 0, WARM_UP));
     engines.set(name, engine);
   }
   return figuresOf(precision, await runBlocks(precision, engines, settings, onProgress));
@@ -169,6 +170,9 @@ function figuresOf(precision: PeerPrecision, measured: ReadonlyMap<EngineName, M
       );
     }
     for (const name of ENGINES) {
+      figures.push(context(`${label}: ${name}, processor time`, mid(name, size, "decodeCpuMillis"), "ms/token"));
+    }
+    for (const name of ENGINES) {
       figures.push(context(`${label}: ${name}, prompts and replies`, mid(name, size, "whole"), "tokens/s"));
     }
     for (const name of ENGINES) {
@@ -202,7 +206,7 @@ function agreementOf(theirs: Generated, ours: Generated): number {
 }
 
 /** Prompts that no engine has seen before: nothing of an earlier block can be reused. */
-function batchOf(size: BatchSize, block: number, { prompt, tokens }: Settings): Batch {
+function batchOf(size: BatchSize, block: number, { prompt, tokens }: Pick<Settings, "prompt" | "tokens">): Batch {
   let state = 1 + block * 64 + size;
   const next = () => {
     state = (Math.imul(state, 1664525) + 1013904223) >>> 0;

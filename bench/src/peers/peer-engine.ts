@@ -27,6 +27,8 @@ export interface Generated {
   readonly ids: readonly (readonly number[])[];
   /** When each token was there, milliseconds after the batch was handed over; by prompt. */
   readonly at: readonly (readonly number[])[];
+  /** Processor time of the engine's process until then, all threads, milliseconds; by prompt. */
+  readonly cpu: readonly (readonly number[])[];
 }
 
 /** An engine with its model loaded. */
@@ -38,16 +40,21 @@ export interface PeerEngine {
 export class Recorder implements Generated {
   readonly ids: number[][];
   readonly at: number[][];
+  readonly cpu: number[][];
   readonly #started = performance.now();
+  readonly #cpuBefore = process.cpuUsage();
 
   constructor(prompts: number) {
     this.ids = Array.from({ length: prompts }, () => []);
     this.at = Array.from({ length: prompts }, () => []);
+    this.cpu = Array.from({ length: prompts }, () => []);
   }
 
   /** @returns how many tokens the prompt has by now */
   token(prompt: number, id: number): number {
+    const { user, system } = process.cpuUsage(this.#cpuBefore);
     this.at[prompt]?.push(performance.now() - this.#started);
+    this.cpu[prompt]?.push((user + system) / 1000);
     return this.ids[prompt]?.push(id) ?? 0;
   }
 }
