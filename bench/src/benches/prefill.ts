@@ -9,8 +9,8 @@ import type { Bench, BenchContext } from "./bench.ts";
 
 const LENGTHS = [128, 512, 2048] as const;
 const PRECISIONS = ["float32", "int8", "int4"] as const satisfies PrecisionName[];
-/** As the engine cuts prompts. */
-const CHUNK_TOKENS = 256;
+/** As a worker cuts prompts, unless told otherwise. */
+const CHUNK_TOKENS = 128;
 /** Long prompts take seconds; their ratios vary little. */
 const BLOCKS = 11;
 
@@ -32,10 +32,13 @@ async function measure(name: (typeof PRECISIONS)[number], bench: BenchContext): 
   const model = writeRandomLlama(spec, join(bench.directory, `llama-135m-${name}`), precision);
   using runtime = await ModelRuntime.open(model, { slots: 1, table: new Float32Array(2 * spec.hidden) });
   using peak = await PeakProduct.open(precision.linear);
-  const prompts = Object.fromEntries(LENGTHS.map((length) => [`${length}`, () => prefill(runtime, length)]));
+  const prompts = Object.fromEntries(LENGTHS.map((length) => [`${length}`, () => prefill(runtime, length)])) as Record<
+    `${(typeof LENGTHS)[number]}`,
+    () => Promise<void>
+  >;
   bench.onProgress(`${label}: prompts of ${LENGTHS.join(", ")} tokens, a large product between`);
   const compared = await interleave({ ...prompts, peak: () => peak.run() }, { blocks: BLOCKS, runs: 1 });
-  const peakRate = peak.operations / (compared.millis.peak as number) / 1e6;
+  const peakRate = peak.operations / compared.millis.peak / 1e6;
   return [
     context(`${label}: a product of 256 × 2048 × 2048`, peakRate, "G operations/s"),
     ...LENGTHS.flatMap((length) => {
@@ -44,7 +47,7 @@ async function measure(name: (typeof PRECISIONS)[number], bench: BenchContext): 
       const share = operations(spec, length) / peak.operations;
       const prompt = `${label}: prompt of ${length} tokens`;
       return [
-        context(prompt, length / ((compared.millis[`${length}`] as number) / 1000), "tokens/s"),
+        context(prompt, length / (compared.millis[`${length}`] / 1000), "tokens/s"),
         context(`${prompt}, share of the product's rate`, share * ratio.median, ""),
         context(`${prompt}, the same, 95 % from`, share * ratio.low, ""),
         context(`${prompt}, the same, 95 % to`, share * ratio.high, ""),

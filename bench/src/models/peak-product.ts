@@ -1,7 +1,7 @@
 import type { MatrixFormat } from "@persona-mesh/model/graph";
 import { GraphBuilder, Session, Tensor, type Value } from "@persona-mesh/onnx";
 
-/** Rows of the left side: as a prefill chunk has. */
+/** Rows of the left side: as a large prefill chunk has. */
 const ROWS = 256;
 /** Wide enough that the time goes into multiplying, and larger than what a core's own cache holds. */
 const WIDTH = 2048;

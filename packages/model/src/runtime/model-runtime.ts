@@ -175,7 +175,8 @@ export class ModelRuntime implements Disposable {
   }
 }
 
-function ropeTensors(spec: DecoderSpec, positions: number): Record<string, Tensor> {
+/** The rotary tables of a context, by the names that bodies have for them; to be closed by the caller. */
+export function ropeTensors(spec: DecoderSpec, positions: number): Record<string, Tensor> {
   const tensors: Record<string, Tensor> = {};
   for (const [index, rope] of spec.ropes.entries()) {
     const { cos, sin } = ropeTables(rope, positions);
