@@ -16,7 +16,8 @@ export interface ImportedTokenizer {
  * Read a checkpoint's tokenizer, and prove that it loads here and fits the model.
  *
  * The chat template comes from `chat_template.jinja` if there is one, else from tokenizer_config.json. Start and end tokens
- * come from the model's config, else from the tokenizer's.
+ * come from the model's config, else from the tokenizer's. Added tokens without an embedding (text models are cut out of
+ * models that see, too) are left out: nothing could be done with them.
  *
  * @throws CheckpointError CHECKPOINT_NOT_FOUND, CHECKPOINT_TOKENIZER_INVALID
  */
@@ -26,14 +27,14 @@ export async function importTokenizer(checkpoint: Checkpoint): Promise<ImportedT
     if (text === undefined) throw new CheckpointError("CHECKPOINT_NOT_FOUND", `the checkpoint has no "${name}"`);
     return text;
   };
-  const tokenizerJson = await require(PACKAGE_FILE.tokenizer);
+  const writtenJson = await require(PACKAGE_FILE.tokenizer);
   const configJson = await require(PACKAGE_FILE.tokenizerConfig);
   const templateFile = await checkpoint.files.readText(PACKAGE_FILE.chatTemplate);
   try {
-    const tokenizer = Tokenizer.parse(tokenizerJson, configJson);
-    const template = templateFile ?? chatTemplateOf(parseTokenizerConfig(configJson));
-    if (template !== undefined) new ChatTemplate(template, tokenizer);
     const { spec, bosTokenId, eosTokenIds } = checkpoint.config;
+    const [tokenizerJson, tokenizer] = parseForModel(writtenJson, configJson, spec.vocabulary);
+    const template = templateFile ?? chatTemplateOf(parseTokenizerConfig(configJson));
+    if (template !== undefined) requireUsable(new ChatTemplate(template, tokenizer));
     if (tokenizer.vocabularySize > spec.vocabulary) {
       throw new CheckpointError(
         "CHECKPOINT_TOKENIZER_INVALID",
@@ -56,5 +57,29 @@ export async function importTokenizer(checkpoint: Checkpoint): Promise<ImportedT
   } catch (error) {
     if (!(error instanceof TokenizerError)) throw error;
     throw new CheckpointError("CHECKPOINT_TOKENIZER_INVALID", error.message, { cause: error });
+  }
+}
+
+/** @returns the contents of tokenizer.json for a model of so many embeddings, and the tokenizer */
+function parseForModel(tokenizerJson: string, configJson: string, embeddings: number): [string, Tokenizer] {
+  const tokenizer = Tokenizer.parse(tokenizerJson, configJson);
+  if (tokenizer.vocabularySize <= embeddings) return [tokenizerJson, tokenizer];
+  const named = new Set(Object.values(tokenizer.namedTokens));
+  const file = JSON.parse(tokenizerJson) as { added_tokens?: { id: number; content: string }[] };
+  const added_tokens = file.added_tokens?.filter(({ id, content }) => id < embeddings || named.has(content));
+  const cut = JSON.stringify({ ...file, added_tokens });
+  return [cut, Tokenizer.parse(cut, configJson)];
+}
+
+/**
+ * A template may refuse the plainest chat, but it may not run for ever on it.
+ *
+ * @throws TokenizerError CHAT_TEMPLATE_LIMIT
+ */
+function requireUsable(template: ChatTemplate): void {
+  try {
+    template.render([{ role: "user", content: "Hello" }]);
+  } catch (error) {
+    if (error instanceof TokenizerError && error.reason === "CHAT_TEMPLATE_LIMIT") throw error;
   }
 }
