@@ -8,6 +8,17 @@ export interface Comparison<Name extends string> {
   readonly millis: Readonly<Record<Name, number>>;
   /** Median over the blocks of a contender's time over the reference's in the same block, and its 95 % interval. */
   ratio(name: Name, reference: Name): { readonly median: number } & Interval;
+  /**
+   * The same of the processor time that all threads of this process took: what other work on the machine hardly changes, where
+   * it makes times jump. It does not see cores that wait for each other, or for memory that others use up.
+   */
+  processorRatio(name: Name, reference: Name): { readonly median: number } & Interval;
+}
+
+/** Medians of a block's runs, milliseconds. */
+interface BlockTimes {
+  readonly wall: number;
+  readonly processor: number;
 }
 
 /**
@@ -21,7 +32,7 @@ export async function interleave<Name extends string>(
   { blocks, runs }: { readonly blocks: number; readonly runs: number },
 ): Promise<Comparison<Name>> {
   const names = Object.keys(contenders) as Name[];
-  const times = Object.fromEntries(names.map((name) => [name, [] as number[]])) as Record<Name, number[]>;
+  const times = Object.fromEntries(names.map((name) => [name, [] as BlockTimes[]])) as Record<Name, BlockTimes[]>;
   // First runs allocate and fault pages in.
   for (const name of names) await timed(contenders[name], 3);
   for (let block = 0; block < blocks; block++) {
@@ -30,22 +41,30 @@ export async function interleave<Name extends string>(
       times[name].push(await timed(contenders[name], runs));
     }
   }
+  const ratioOf = (kind: keyof BlockTimes) => (name: Name, reference: Name) => {
+    const ratios = times[name].map((time, block) => time[kind] / (times[reference][block] as BlockTimes)[kind]);
+    return { median: median(ratios), ...medianInterval(ratios) };
+  };
   return {
-    millis: Object.fromEntries(names.map((name) => [name, median(times[name])])) as Record<Name, number>,
-    ratio: (name, reference) => {
-      const ratios = times[name].map((time, block) => time / (times[reference][block] as number));
-      return { median: median(ratios), ...medianInterval(ratios) };
-    },
+    millis: Object.fromEntries(names.map((name) => [name, median(times[name].map(({ wall }) => wall))])) as Record<
+      Name,
+      number
+    >,
+    ratio: ratioOf("wall"),
+    processorRatio: ratioOf("processor"),
   };
 }
 
-/** Median time of a run, milliseconds. */
-async function timed(run: () => Promise<void>, runs: number): Promise<number> {
-  const times: number[] = [];
+async function timed(run: () => Promise<void>, runs: number): Promise<BlockTimes> {
+  const wall: number[] = [];
+  const processor: number[] = [];
   for (let i = 0; i < runs; i++) {
+    const before = process.cpuUsage();
     const started = performance.now();
     await run();
-    times.push(performance.now() - started);
+    wall.push(performance.now() - started);
+    const { user, system } = process.cpuUsage(before);
+    processor.push((user + system) / 1000);
   }
-  return median(times);
+  return { wall: median(wall), processor: median(processor) };
 }

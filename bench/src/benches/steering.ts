@@ -105,6 +105,7 @@ async function measureModel(
         limit(`${label}: ${text}`, percent(ratio.median), goal),
         context(`${label}: ${text}, 95 % from`, percent(ratio.low), "%"),
         context(`${label}: ${text}, 95 % to`, percent(ratio.high), "%"),
+        context(`${label}: ${text}, of processor time`, percent(compared.processorRatio(kind, reference).median), "%"),
       );
     }
   }
