@@ -79,6 +79,27 @@ describe.each(CASES)("heads of %s in %s", (name, _format, precision) => {
     ).toBeGreaterThan(0.1);
   });
 
+  it("top head: what is not a number shows in its own row and nowhere else", async () => {
+    const { runtime, states, reference } = await setUp();
+    await using _ = reference;
+    using __ = runtime;
+    const { hidden } = runtime.spec;
+    const head = runtime.headBatch("head-top", ROWS);
+    const names = [HEAD.maxLogit, HEAD.maxProbability, HEAD.temperedMaxProbability, HEAD.expectedLogit];
+    const run = async () => {
+      head.floats(HEAD.inverseTemperature).fill(1);
+      await head.run();
+      return [0, 2].map((row) => names.map((name) => read(head, name, row)));
+    };
+    head.floats(HEAD.hidden).set(states);
+    const clean = await run();
+    for (const value of [Number.NaN, Number.POSITIVE_INFINITY]) {
+      head.floats(HEAD.hidden).fill(value, hidden, 2 * hidden);
+      expect(await run()).toEqual(clean);
+      expect(read(head, HEAD.maxProbability, 1)).toBeNaN();
+    }
+  });
+
   it("score head: the log-probability of one given token per row", async () => {
     const { runtime, states, logits, reference, vocabulary } = await setUp();
     await using _ = reference;

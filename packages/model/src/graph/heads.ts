@@ -62,10 +62,16 @@ export function buildTopHead(spec: DecoderSpec, weights: GraphWeights): Uint8Arr
   graph.expose(topLogits as Value, "float32", ["selected", candidates]);
   graph.expose(topIds as Value, "int64", ["selected", candidates]);
 
+  // The first candidate is where every maximum over the vocabulary is: reading it there saves passes over all logits.
+  const first = graph.constant("first", "int64", [1], BigInt64Array.of(0n));
+  const firstOf = (x: Value) => graph.op("Gather", [x, first], { attributes: { axis: 1 } });
+  const largest = (x: Value) => graph.op("GatherElements", [x, firstOf(topIds as Value)], { attributes: { axis: 1 } });
   const probabilities = softmax(graph, logits);
-  exposeEntropy(graph, logits, probabilities);
+  expose(graph, HEAD.maxLogit, firstOf(topLogits as Value));
+  expose(graph, HEAD.maxProbability, largest(probabilities));
+  exposeExpectedLogit(graph, logits, probabilities);
   const tempered = graph.op("Mul", [logits, inverseTemperature]);
-  expose(graph, HEAD.temperedMaxProbability, max(graph, softmax(graph, tempered)));
+  expose(graph, HEAD.temperedMaxProbability, largest(softmax(graph, tempered)));
   return graph.build();
 }
 
@@ -116,6 +122,10 @@ function readLogits(graph: GraphBuilder, spec: DecoderSpec, weights: GraphWeight
 function exposeEntropy(graph: GraphBuilder, logits: Value, probabilities: Value): void {
   expose(graph, HEAD.maxLogit, max(graph, logits));
   expose(graph, HEAD.maxProbability, max(graph, probabilities));
+  exposeExpectedLogit(graph, logits, probabilities);
+}
+
+function exposeExpectedLogit(graph: GraphBuilder, logits: Value, probabilities: Value): void {
   // A logit of −∞ has probability 0 and would make 0 · −∞; the model's own logits are finite.
   expose(graph, HEAD.expectedLogit, sum(graph, graph.op("Mul", [probabilities, logits])));
 }
