@@ -12,6 +12,8 @@ Writes into OUT_DIR:
 The reference is the `tokenizers` library on the file as it is. (Some classes of transformers build another tokenizer from
 the same vocabulary.)
 
+Training the unigram models gives a slightly different vocabulary each time; the other files stay the same.
+
 Usage: python tokenizer_families.py OUT_DIR   (tokenizers as in ../starter/requirements.txt)
 """
 

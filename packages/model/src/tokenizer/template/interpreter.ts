@@ -153,6 +153,9 @@ export class Interpreter {
         ["first", i === 0],
         ["last", i === items.length - 1],
         ["length", items.length],
+        // Only loops that call themselves go deeper, and those do not parse.
+        ["depth", 1],
+        ["depth0", 0],
         ["previtem", items[i - 1]],
         ["nextitem", items[i + 1]],
         ["cycle", cycle],
