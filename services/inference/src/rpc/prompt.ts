@@ -66,8 +66,9 @@ function idsOf(worker: Worker, prompt: Prompt | undefined): number[] {
   switch (input?.case) {
     case "text":
       requireReadable(worker, input.value);
-      // A start token alone is no prompt.
-      return input.value === "" ? [] : started(worker, tokenizer.encode(input.value, { addSpecial: true }));
+      // A start token alone is no prompt. Whether there is one is the tokenizer's to say: a model whose config.json names one
+      // may never have been trained with it.
+      return input.value === "" ? [] : tokenizer.encode(input.value, { addSpecial: true });
     case "chat": {
       if (input.value.messages.length === 0) return [];
       if (chatTemplate === undefined) {
@@ -83,12 +84,6 @@ function idsOf(worker: Worker, prompt: Prompt | undefined): number[] {
     case undefined:
       return [];
   }
-}
-
-/** With the model's start token in front: some tokenizers leave it to the chat template. */
-function started({ model }: Worker, ids: number[]): number[] {
-  const { bos } = model.manifest.tokens;
-  return bos === null || ids[0] === bos ? ids : [bos, ...ids];
 }
 
 function roleOf(role: string, index: number): ChatRole {

@@ -28,7 +28,7 @@ export type Prompt = Message<"persona.inference.v1.Prompt"> & {
    */
   input: {
     /**
-     * Tokenized as it is, with the model's usual start token.
+     * Tokenized as it is, with what the model's tokenizer puts around a text, such as a start token.
      *
      * @generated from field: string text = 1;
      */
