@@ -5,7 +5,7 @@ import { atLeast, context, type Figure } from "../figure.ts";
 import { LLAMA_135M } from "../models/random-llama.ts";
 import { EngineProcess } from "../peers/engine-process.ts";
 import { installPeers } from "../peers/install-peers.ts";
-import { type Batch, ENGINES, type EngineName, type Generated } from "../peers/peer-engine.ts";
+import type { Batch, EngineName, Generated } from "../peers/peer-engine.ts";
 import type { ProcessMemory } from "../peers/process-memory.ts";
 import { type Rates, ratesOf } from "../peers/rates.ts";
 import { PEER_PRECISIONS, type PeerPrecision, writePeerModels } from "../peers/weights/write-models.ts";
@@ -30,6 +30,7 @@ export const peersBench: Bench = {
   name: "peers",
   description: "transformers.js and node-llama-cpp on the same weights: tokens per second, first token, memory",
   options: {
+    engines: { description: "to compare with, with commas between", default: PEERS.join(",") },
     precisions: { description: "which, with commas between", default: PEER_PRECISIONS.join(",") },
     prompt: {
       description: "tokens of a prompt; with the reply they lie in the middle of a slot of 512",
@@ -49,6 +50,7 @@ export const peersBench: Bench = {
 };
 
 interface Settings {
+  readonly peers: readonly PeerName[];
   readonly precisions: readonly PeerPrecision[];
   readonly prompt: number;
   readonly tokens: number;
@@ -64,20 +66,24 @@ function settingsOf(options: BenchContext["options"]): Settings {
     }
     return value;
   };
-  const precisions = (options["precisions"] ?? "").split(",").map((given) => {
-    const precision = PEER_PRECISIONS.find((name) => name === given);
-    if (precision === undefined) throw new Error(`--precisions knows ${PEER_PRECISIONS.join(", ")}, not "${given}"`);
-    return precision;
-  });
+  const choice = <Name extends string>(option: string, names: readonly Name[]) =>
+    (options[option] ?? "").split(",").map((given) => {
+      const chosen = names.find((name) => name === given);
+      if (chosen === undefined) throw new Error(`--${option} knows ${names.join(", ")}, not "${given}"`);
+      return chosen;
+    });
   const prompt = count("prompt", CONTEXT - 1);
   return {
-    precisions,
+    peers: choice("engines", PEERS),
+    precisions: choice("precisions", PEER_PRECISIONS),
     prompt,
     tokens: count("tokens", CONTEXT - prompt),
     blocks: count("blocks", 1000),
     threads: count("threads", 1024),
   };
 }
+
+type PeerName = (typeof PEERS)[number];
 
 type BatchSize = (typeof BATCHES)[number];
 
@@ -100,7 +106,7 @@ async function measure(precision: PeerPrecision, settings: Settings, bench: Benc
   // Before the folder goes that they have mapped.
   resources.defer(() => rmSync(directory, { recursive: true, force: true }));
   const engines = new Map<EngineName, EngineProcess>();
-  for (const name of ENGINES) {
+  for (const name of [OURS, ...settings.peers] as const) {
     onProgress(`${precision}: ${name} opens its model`);
     const options = { model: models[name], threads: settings.threads, slots: SLOTS, contextTokens: CONTEXT };
     const engine = resources.use(await EngineProcess.start(name, options));
@@ -113,28 +119,27 @@ async function measure(precision: PeerPrecision, settings: Settings, bench: Benc
 async function runBlocks(
   precision: PeerPrecision,
   engines: ReadonlyMap<EngineName, EngineProcess>,
-  settings: Settings,
+  { blocks, ...sizes }: Settings,
   onProgress: (text: string) => void,
 ): Promise<Map<EngineName, Measured>> {
-  const rates = new Map(ENGINES.map((name) => [name, { 1: [], 16: [] } as Record<BatchSize, Rates[]>]));
-  const agreement = new Map(ENGINES.map((name) => [name, [] as number[]]));
-  for (let block = 0; block < settings.blocks; block++) {
+  const names = [...engines.keys()];
+  const rates = new Map(names.map((name) => [name, { 1: [], 16: [] } as Record<BatchSize, Rates[]>]));
+  const agreement = new Map(names.map((name) => [name, [] as number[]]));
+  for (let block = 0; block < blocks; block++) {
     for (const size of BATCHES) {
-      const batch = batchOf(size, 1 + block, settings);
+      const batch = batchOf(size, 1 + block, sizes);
       const generated = new Map<EngineName, Generated>();
-      for (let turn = 0; turn < ENGINES.length; turn++) {
-        const name = ENGINES[(block + turn) % ENGINES.length] as EngineName;
+      for (let turn = 0; turn < names.length; turn++) {
+        const name = names[(block + turn) % names.length] as EngineName;
         const result = await (engines.get(name) as EngineProcess).generate(batch);
         const rate = ratesOf(result);
-        onProgress(
-          `${precision}: block ${block + 1} of ${settings.blocks}, batch ${size}, ${name}: ${rate.decode.toFixed(1)} tokens/s`,
-        );
+        const done = `${precision}: block ${block + 1} of ${blocks}, batch ${size}`;
+        onProgress(`${done}, ${name}: ${rate.decode.toFixed(1)} tokens/s, ${rate.decodeCpuMillis.toFixed(1)} ms/token`);
         rates.get(name)?.[size].push(rate);
         generated.set(name, result);
       }
-      for (const name of ENGINES) {
-        agreement.get(name)?.push(agreementOf(generated.get(name) as Generated, generated.get(OURS) as Generated));
-      }
+      const ours = generated.get(OURS) as Generated;
+      for (const [name, theirs] of generated) agreement.get(name)?.push(agreementOf(theirs, ours));
     }
   }
   return new Map(
@@ -154,11 +159,13 @@ function figuresOf(precision: PeerPrecision, measured: ReadonlyMap<EngineName, M
   const of = (name: EngineName) => measured.get(name) as Measured;
   const mid = (name: EngineName, size: BatchSize, what: keyof Rates) =>
     median(of(name).rates[size].map((rates) => rates[what]));
+  const names = [...measured.keys()];
+  const peers = PEERS.filter((name) => measured.has(name));
   const figures: Figure[] = [];
   for (const size of BATCHES) {
     const label = `${precision}, batch ${size}`;
-    for (const name of ENGINES) figures.push(context(`${label}: ${name}`, mid(name, size, "decode"), "tokens/s"));
-    for (const name of PEERS) {
+    for (const name of names) figures.push(context(`${label}: ${name}`, mid(name, size, "decode"), "tokens/s"));
+    for (const name of peers) {
       const ratios = ratiosOf(of(OURS).rates[size], of(name).rates[size]);
       const interval = medianInterval(ratios);
       const over = `${label}: over ${name}`;
@@ -169,17 +176,17 @@ function figuresOf(precision: PeerPrecision, measured: ReadonlyMap<EngineName, M
         context(`${over}, 95 % to`, interval.high, "×"),
       );
     }
-    for (const name of ENGINES) {
+    for (const name of names) {
       figures.push(context(`${label}: ${name}, processor time`, mid(name, size, "decodeCpuMillis"), "ms/token"));
     }
-    for (const name of ENGINES) {
+    for (const name of names) {
       figures.push(context(`${label}: ${name}, prompts and replies`, mid(name, size, "whole"), "tokens/s"));
     }
-    for (const name of ENGINES) {
+    for (const name of names) {
       figures.push(context(`${label}: ${name}, first token`, mid(name, size, "firstTokenMillis"), "ms"));
     }
   }
-  for (const name of ENGINES) {
+  for (const name of names) {
     const { memory, openMillis } = of(name);
     figures.push(
       context(`${precision}: ${name}, resident memory`, memory.resident / 1e6, "MB"),
@@ -188,7 +195,7 @@ function figuresOf(precision: PeerPrecision, measured: ReadonlyMap<EngineName, M
     );
   }
   // Integers are rounded differently in a GGUF file; greedy texts of random weights part at the first near tie.
-  for (const name of PEERS) {
+  for (const name of peers) {
     figures.push(context(`${precision}: ${name}, tokens that are ours`, 100 * median(of(name).agreement), "%"));
   }
   return figures;

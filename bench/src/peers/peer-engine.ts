@@ -1,7 +1,5 @@
 /** Who generates. */
-export const ENGINES = ["persona-mesh", "transformers.js", "node-llama-cpp"] as const;
-
-export type EngineName = (typeof ENGINES)[number];
+export type EngineName = "persona-mesh" | "transformers.js" | "node-llama-cpp";
 
 /** What an engine is started with. */
 export interface EngineOptions {

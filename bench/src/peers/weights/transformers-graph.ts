@@ -3,6 +3,7 @@ import {
   GraphWeights,
   type Precision,
   ropeTables,
+  scalesOf,
   WEIGHT,
   type WeightLocation,
 } from "@persona-mesh/model/graph";
@@ -25,7 +26,7 @@ export function buildTransformersGraph(
 ): Uint8Array {
   requirePlain(spec);
   const graph = new GraphBuilder("decoder");
-  const table = new GraphWeights(weights, weightsFile, precision);
+  const table = new GraphWeights([...weights, ...headOf(weights, precision)], weightsFile, precision);
   const norm = (x: Value, gain: string) =>
     graph.op("SimplifiedLayerNormalization", [x, table.vector(graph, gain)], {
       attributes: { axis: -1, epsilon: { float: spec.normEps } },
@@ -44,7 +45,8 @@ export function buildTransformersGraph(
     });
   }
   const last = lastPositions(graph, x, keep);
-  exposeLogits(graph, table, spec, norm(last, WEIGHT.finalNorm));
+  const isInteger = precision.head.kind === "nbits";
+  exposeLogits(graph, table, isInteger ? { ...spec, tiedEmbeddings: false } : spec, norm(last, WEIGHT.finalNorm));
   return graph.build();
 }
 
@@ -148,6 +150,22 @@ function exposeLogits(graph: GraphBuilder, table: GraphWeights, spec: DecoderSpe
   });
   const [logits] = graph.ops("Reshape", [table.head(graph, rows, spec), extents], [{ global: "logits" }]) as [Value];
   graph.expose(logits, "float32", ["batch_size", "kept", spec.vocabulary]);
+}
+
+/**
+ * A tied head of integers under a name of its own: gathering and multiplying read the same bytes in different shapes, and
+ * here both are in one graph.
+ */
+function headOf(weights: readonly WeightLocation[], { head }: Precision): WeightLocation[] {
+  if (head.kind !== "nbits") return [];
+  const names = new Map<string, string>([
+    [WEIGHT.embedding, WEIGHT.head],
+    [scalesOf(WEIGHT.embedding), scalesOf(WEIGHT.head)],
+  ]);
+  return weights.flatMap((weight) => {
+    const name = names.get(weight.name);
+    return name === undefined ? [] : [{ ...weight, name }];
+  });
 }
 
 /** What this graph leaves out must not be there. */
