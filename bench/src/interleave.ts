@@ -6,6 +6,8 @@ export type Contenders<Name extends string> = Readonly<Record<Name, () => Promis
 export interface Comparison<Name extends string> {
   /** Median time of one run, milliseconds. */
   readonly millis: Readonly<Record<Name, number>>;
+  /** Time of the quickest run, milliseconds: what the machine can do when nothing interrupts. */
+  readonly quickest: Readonly<Record<Name, number>>;
   /** Median over the blocks of a contender's time over the reference's in the same block, and its 95 % interval. */
   ratio(name: Name, reference: Name): { readonly median: number } & Interval;
   /**
@@ -15,9 +17,10 @@ export interface Comparison<Name extends string> {
   processorRatio(name: Name, reference: Name): { readonly median: number } & Interval;
 }
 
-/** Medians of a block's runs, milliseconds. */
+/** Of a block's runs, milliseconds: medians, and the quickest. */
 interface BlockTimes {
   readonly wall: number;
+  readonly quickest: number;
   readonly processor: number;
 }
 
@@ -41,15 +44,15 @@ export async function interleave<Name extends string>(
       times[name].push(await timed(contenders[name], runs));
     }
   }
+  const ofEach = (summary: (blocks: readonly BlockTimes[]) => number) =>
+    Object.fromEntries(names.map((name) => [name, summary(times[name])])) as Record<Name, number>;
   const ratioOf = (kind: keyof BlockTimes) => (name: Name, reference: Name) => {
     const ratios = times[name].map((time, block) => time[kind] / (times[reference][block] as BlockTimes)[kind]);
     return { median: median(ratios), ...medianInterval(ratios) };
   };
   return {
-    millis: Object.fromEntries(names.map((name) => [name, median(times[name].map(({ wall }) => wall))])) as Record<
-      Name,
-      number
-    >,
+    millis: ofEach((blocks) => median(blocks.map(({ wall }) => wall))),
+    quickest: ofEach((blocks) => Math.min(...blocks.map(({ quickest }) => quickest))),
     ratio: ratioOf("wall"),
     processorRatio: ratioOf("processor"),
   };
@@ -66,5 +69,5 @@ async function timed(run: () => Promise<void>, runs: number): Promise<BlockTimes
     const { user, system } = process.cpuUsage(before);
     processor.push((user + system) / 1000);
   }
-  return { wall: median(wall), processor: median(processor) };
+  return { wall: median(wall), quickest: Math.min(...wall), processor: median(processor) };
 }

@@ -70,6 +70,7 @@ async function measureShape(
   const share = compared.ratio("memory", "batch 1");
   const scaling = compared.ratio("batch 1", "batch 16");
   const scale = weightBytes / reader.bytes;
+  const { quickest } = compared;
   const { bandwidthShare, scaling: leastScaling } = GOAL;
   const reach = (label: string, value: number, unit: string, goal: number | undefined) =>
     goal === undefined ? context(label, value, unit) : atLeast(label, value, unit, goal);
@@ -91,6 +92,7 @@ async function measureShape(
     ),
     context(`${name}: the same, 95 % from`, scale * share.low, ""),
     context(`${name}: the same, 95 % to`, scale * share.high, ""),
+    context(`${name}: the same, of the quickest runs`, (scale * quickest.memory) / quickest["batch 1"], ""),
     context(`${name}: weights`, weightBytes / 1e6, "MB"),
     context(`${name}: KV cache`, runtime.cacheBytes / 1e6, "MB"),
     atMost(`${name}: resident memory, all graphs loaded`, resident / 1e6, "MB", Math.round(allowed / 1e6)),
