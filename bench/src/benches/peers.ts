@@ -1,6 +1,7 @@
 import { mkdirSync, rmSync } from "node:fs";
 import { availableParallelism } from "node:os";
 import { join } from "node:path";
+import { BLOCK_SIZES } from "@persona-mesh/model/graph";
 import { atLeast, context, type Figure } from "../figure.ts";
 import { LLAMA_135M } from "../models/random-llama.ts";
 import { EngineProcess } from "../peers/engine-process.ts";
@@ -8,7 +9,7 @@ import { installPeers } from "../peers/install-peers.ts";
 import type { Batch, EngineName, Generated } from "../peers/peer-engine.ts";
 import type { ProcessMemory } from "../peers/process-memory.ts";
 import { type Rates, ratesOf } from "../peers/rates.ts";
-import { PEER_PRECISIONS, type PeerPrecision, writePeerModels } from "../peers/weights/write-models.ts";
+import { type BlockSize, PEER_PRECISIONS, type PeerPrecision, writePeerModels } from "../peers/weights/write-models.ts";
 import { median, medianInterval } from "../statistics.ts";
 import type { Bench, BenchContext } from "./bench.ts";
 
@@ -52,6 +53,7 @@ export const peersBench: Bench = {
 interface Settings {
   readonly peers: readonly PeerName[];
   readonly precisions: readonly PeerPrecision[];
+  readonly block: BlockSize;
   readonly prompt: number;
   readonly tokens: number;
   readonly blocks: number;
@@ -72,10 +74,13 @@ function settingsOf(options: BenchContext["options"]): Settings {
       if (chosen === undefined) throw new Error(`--${option} knows ${names.join(", ")}, not "${given}"`);
       return chosen;
     });
+  const block = BLOCK_SIZES.find((size) => String(size) === options["block"]);
+  if (block === undefined) throw new Error(`--block is ${BLOCK_SIZES.join(" or ")}, not "${options["block"]}"`);
   const prompt = count("prompt", CONTEXT - 1);
   return {
     peers: choice("engines", PEERS),
     precisions: choice("precisions", PEER_PRECISIONS),
+    block,
     prompt,
     tokens: count("tokens", CONTEXT - prompt),
     blocks: count("blocks", 1000),
@@ -101,7 +106,7 @@ async function measure(precision: PeerPrecision, settings: Settings, bench: Benc
   const directory = join(bench.directory, precision);
   mkdirSync(directory);
   onProgress(`${precision}: writing random weights of a 135M Llama shape in three forms`);
-  const models = writePeerModels(LLAMA_135M, precision, directory);
+  const models = writePeerModels(LLAMA_135M, { name: precision, block: settings.block }, directory);
   using resources = new DisposableStack();
   // Before the folder goes that they have mapped.
   resources.defer(() => rmSync(directory, { recursive: true, force: true }));

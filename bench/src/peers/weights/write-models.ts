@@ -1,6 +1,6 @@
 import { writeFileSync } from "node:fs";
 import { basename, join } from "node:path";
-import { type DecoderSpec, FLOAT32, precisionOf } from "@persona-mesh/model/graph";
+import { type BLOCK_SIZES, type DecoderSpec, FLOAT32, precisionOf } from "@persona-mesh/model/graph";
 import { writeRandomLlama } from "../../models/random-llama.ts";
 import { MODEL_FILE, type StoredModel } from "../engines/persona-mesh.ts";
 import type { EngineName } from "../peer-engine.ts";
@@ -16,10 +16,17 @@ const GGUF: Record<PeerPrecision, GgufPrecision> = { float32: "F32", int8: "Q8_0
 /** The same weights for every engine, in its own form. */
 export type PeerModels = Readonly<Record<EngineName, string>>;
 
+/** Elements that share a scale, in what transformers.js and we read; GGUF has 32. */
+export type BlockSize = (typeof BLOCK_SIZES)[number];
+
 /** @returns what each engine opens, below `directory` */
-export function writePeerModels(spec: DecoderSpec, precision: PeerPrecision, directory: string): PeerModels {
+export function writePeerModels(
+  spec: DecoderSpec,
+  { name: precision, block }: { readonly name: PeerPrecision; readonly block: BlockSize },
+  directory: string,
+): PeerModels {
   const ours = join(directory, `package-${precision}`);
-  const model = writeRandomLlama(spec, ours, precisionOf(precision));
+  const model = writeRandomLlama(spec, ours, precision === "float32" ? FLOAT32 : precisionOf(precision, { block }));
   const { weights, weightsPath } = model;
   const stored: StoredModel = { spec, weights, weightsFile: basename(weightsPath) };
   writeFileSync(join(ours, MODEL_FILE), JSON.stringify(stored));
