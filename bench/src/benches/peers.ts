@@ -33,6 +33,7 @@ export const peersBench: Bench = {
   options: {
     engines: { description: "to compare with, with commas between", default: PEERS.join(",") },
     precisions: { description: "which, with commas between", default: PEER_PRECISIONS.join(",") },
+    block: { description: "elements that share a scale, 32 or 128; GGUF always has 32", default: "32" },
     prompt: {
       description: "tokens of a prompt; with the reply they lie in the middle of a slot of 512",
       default: "224",
