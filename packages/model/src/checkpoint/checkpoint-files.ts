@@ -34,8 +34,14 @@ export class CheckpointFiles {
   /** @throws CheckpointError CHECKPOINT_NOT_FOUND when `directory` is not a directory */
   static async open(directory: string): Promise<CheckpointFiles> {
     const resolved = await realpath(directory).catch(() => undefined);
-    if (resolved === undefined || !(await stat(resolved)).isDirectory()) {
+    if (resolved === undefined) {
       throw new CheckpointError("CHECKPOINT_NOT_FOUND", `checkpoint directory "${directory}" does not exist`);
+    }
+    if (!(await stat(resolved)).isDirectory()) {
+      throw new CheckpointError(
+        "CHECKPOINT_NOT_FOUND",
+        `"${directory}" is a file. A checkpoint is a directory, with config.json, tokenizer and weights.`,
+      );
     }
     return new CheckpointFiles(resolved);
   }

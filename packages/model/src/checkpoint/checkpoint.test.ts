@@ -188,6 +188,13 @@ describe("Checkpoint", () => {
     await expect(readAll(directory)).rejects.toThrow(refusal("CHECKPOINT_NOT_FOUND", new RegExp(name)));
   });
 
+  it("says what a directory without config.json has instead", async () => {
+    const directory = await writeTinyCheckpoint(join(work, "c"));
+    await rm(join(directory, "config.json"));
+    await writeFile(join(directory, "adapter_model.safetensors"), "");
+    await expect(readAll(directory)).rejects.toThrow(refusal("CHECKPOINT_UNSUPPORTED", /is an adapter, not a model/));
+  });
+
   it("says when the directory is missing or is a file", async () => {
     await writeFile(join(work, "file"), "");
     for (const path of [join(work, "nothing"), join(work, "file")]) {

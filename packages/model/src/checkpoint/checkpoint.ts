@@ -3,6 +3,7 @@ import { checkTensors } from "./check-tensors.ts";
 import { CheckpointFiles } from "./checkpoint-files.ts";
 import { type CheckpointConfig, type ConfigOptions, parseConfig } from "./config.ts";
 import { convertToFloat32, ELEMENT_BYTES } from "./element-types.ts";
+import { refuseOtherFormats } from "./other-formats.ts";
 import { quote } from "./quote.ts";
 import { scanTensor, type TensorSource } from "./tensor-source.ts";
 import { refuseUntiedHead } from "./tied-head.ts";
@@ -60,7 +61,7 @@ export class Checkpoint {
   static async open(directory: string, options: OpenCheckpointOptions = {}): Promise<Checkpoint> {
     const files = await CheckpointFiles.open(directory);
     const json = await files.readObject("config.json");
-    if (json === undefined) throw new CheckpointError("CHECKPOINT_NOT_FOUND", `the checkpoint has no "config.json"`);
+    if (json === undefined) return refuseOtherFormats(files, "config.json");
     const config = parseConfig(json, await files.readObject("generation_config.json"), options);
     const weights = await WeightFiles.open(files);
     try {

@@ -6,6 +6,9 @@ import { quote } from "./quote.ts";
 /** One read call moves at most this much: the platform's own limit is 2 GiB, and between reads an abort is seen. */
 const READ_BYTES = 64 * 1024 * 1024;
 
+/** What a clone without Git LFS has in place of a large file: a text of three lines, about 130 bytes. */
+const LFS_POINTER = { start: "version https://git-lfs.github.com/spec/", mostBytes: 1024 };
+
 /** A regular file that is open for reading; whoever has it closes `handle`. */
 export interface RegularFile {
   readonly handle: FileHandle;
@@ -24,7 +27,7 @@ export interface RegularFile {
  * @param path - absolute, links resolved
  * @param name - for messages
  * @throws CheckpointError CHECKPOINT_UNSAFE_PATH for a directory, pipe, socket or device, CHECKPOINT_NOT_FOUND when it
- *   cannot be opened
+ *   cannot be opened, CHECKPOINT_CORRUPT when it is a pointer of Git LFS
  */
 export async function openVersioned(path: string, name: string): Promise<RegularFile> {
   // Platforms without these flags have neither such links nor such pipes.
@@ -37,7 +40,9 @@ export async function openVersioned(path: string, name: string): Promise<Regular
   try {
     const stats = await handle.stat({ bigint: true });
     if (!stats.isFile()) throw irregular(name);
-    return { handle, size: Number(stats.size), version: versionOf(stats) };
+    const size = Number(stats.size);
+    if (size <= LFS_POINTER.mostBytes) await refusePointer(handle, name);
+    return { handle, size, version: versionOf(stats) };
   } catch (error) {
     await handle.close();
     throw error;
@@ -61,6 +66,15 @@ export async function refuseChange(opened: RegularFile, path: string, name: stri
 
 function versionOf({ dev, ino, size, mtimeNs }: BigIntStats): string {
   return [dev, ino, size, mtimeNs].join();
+}
+
+async function refusePointer(handle: FileHandle, name: string): Promise<void> {
+  const { bytesRead, buffer } = await handle.read(Buffer.alloc(LFS_POINTER.start.length), 0, undefined, 0);
+  if (buffer.toString("latin1", 0, bytesRead) !== LFS_POINTER.start) return;
+  throw new CheckpointError(
+    "CHECKPOINT_CORRUPT",
+    `${quote(name)} is a pointer of Git LFS to the file, not the file. Fetch the files with "git lfs pull".`,
+  );
 }
 
 function irregular(name: string): CheckpointError {

@@ -53,6 +53,15 @@ async function refused(): Promise<{ reason: string; message: string }> {
 const FILES = ["config.json", "generation_config.json", "model.safetensors", "model.safetensors.index.json"];
 
 describe("what stands in the place of a file", () => {
+  it.each(FILES)("is refused where it is a pointer of Git LFS: %s", async (name) => {
+    const pointer = `version https://git-lfs.github.com/spec/v1\noid sha256:${"a".repeat(64)}\nsize 4096\n`;
+    await writeFile(join(directory, name), pointer);
+    expect(await refused()).toMatchObject({
+      reason: "CHECKPOINT_CORRUPT",
+      message: expect.stringMatching(new RegExp(`^"${name}" is a pointer of Git LFS .*git lfs pull`)),
+    });
+  });
+
   it.each(FILES)("is refused where it is a pipe that nobody writes to: %s", async (name) => {
     await rm(join(directory, name), { force: true });
     execFileSync("sh", ["-c", 'mkfifo "$0"', join(directory, name)]);

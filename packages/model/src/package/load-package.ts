@@ -85,7 +85,8 @@ export async function readManifest(directory: string): Promise<ModelManifest> {
   if (!info?.isFile()) {
     throw new ModelPackageError(
       "MODEL_PACKAGE_NOT_FOUND",
-      `"${directory}" is not a model package: it has no "${PACKAGE_FILE.manifest}"`,
+      `"${directory}" is not a model package: it has no "${PACKAGE_FILE.manifest}". ` +
+        `"persona model import" makes one of a checkpoint.`,
     );
   }
   if (info.size > MAX_MANIFEST_BYTES) throw corrupt(`"${PACKAGE_FILE.manifest}" has ${info.size} bytes`);
