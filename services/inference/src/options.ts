@@ -54,8 +54,8 @@ export const WORKER_OPTIONS = {
     doc: "Threads that share one operator. Unset: one per physical core.",
   }),
   spinning: option(z.boolean(), {
-    default: false,
-    doc: "Idle threads burn their core between operators: a little faster alone, ruinous beside other processes.",
+    default: true,
+    doc: "Threads look for work for a moment before they sleep: faster, unless other processes want the same cores.",
   }),
 };
 

@@ -1,7 +1,7 @@
 import { join } from "node:path";
 import { loadTokenizer } from "@persona-mesh/model";
 import { ModelRuntime } from "@persona-mesh/model/runtime";
-import { selfTest } from "@persona-mesh/onnx";
+import { selfTest, shareThreads } from "@persona-mesh/onnx";
 import { InferenceService } from "@persona-mesh/protocol";
 import { bindService, type Logger, type RunningServer, startServer, toServiceError } from "@persona-mesh/service";
 import { Engine } from "./engine/engine.ts";
@@ -64,6 +64,8 @@ export async function startWorker(values: WorkerValues, log: Logger): Promise<Ru
 /** Everything but the port. What is opened is closed with `resources`, in reverse order. */
 async function openWorker(values: WorkerValues, log: Logger, resources: AsyncDisposableStack): Promise<Worker> {
   // A runtime that copies caches or whose results depend on the batch would serve wrong text, and say nothing.
+  const { threads, spinning } = values;
+  shareThreads({ spinning, ...(threads !== undefined && { threads }) });
   await selfTest();
   const model = await openModel(values, log);
   const { spec, modelChecksum, graphDigest, weightBytes } = model.manifest;
@@ -84,8 +86,6 @@ async function openWorker(values: WorkerValues, log: Logger, resources: AsyncDis
         slots: values.slots,
         contextTokens,
         table: table.values,
-        spinning: values.spinning,
-        ...(values.threads === undefined ? {} : { threads: values.threads }),
       },
     ),
   );

@@ -1,6 +1,7 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { ModelRuntime, type RunnableModel } from "@persona-mesh/model/runtime";
+import { shareThreads } from "@persona-mesh/onnx";
 import { Engine } from "../../../../services/inference/src/engine/engine.ts";
 import type { GeneratingJob } from "../../../../services/inference/src/engine/engine-job.ts";
 import { WornPersona } from "../../../../services/inference/src/engine/worn-persona.ts";
@@ -24,6 +25,7 @@ export async function openPersonaMesh(options: EngineOptions): Promise<PeerEngin
     readFileSync(join(options.model, MODEL_FILE), "utf8"),
   ) as StoredModel;
   const table = new SteeringTable({ rows: TABLE_ROWS, hidden: spec.hidden, layers: spec.layers });
+  shareThreads({ threads: options.threads });
   const runtime = await ModelRuntime.open(
     {
       spec,
@@ -31,7 +33,7 @@ export async function openPersonaMesh(options: EngineOptions): Promise<PeerEngin
       weightsPath: join(options.model, weightsFile),
       graphPath: (role) => join(options.model, `${role}.onnx`),
     },
-    { slots: options.slots, contextTokens: options.contextTokens, threads: options.threads, table: table.values },
+    { slots: options.slots, contextTokens: options.contextTokens, table: table.values },
   );
   let failure: unknown;
   const engine = new Engine(runtime, {

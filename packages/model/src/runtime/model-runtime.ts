@@ -26,17 +26,11 @@ export interface ModelRuntimeOptions {
   /** The steering table, float32[rows, hidden]; row 0 is all zeros. Its owner writes it between body runs only. */
   readonly table: Float32Array;
   /**
-   * Threads of one operator.
+   * Threads of its own that each graph shares an operator between; they sleep when they have no work.
    *
-   * @default one per physical core
+   * @default none: the graphs run on the process's, see `shareThreads` of `@persona-mesh/onnx`
    */
   readonly threads?: number;
-  /**
-   * Idle threads burn their core between operators: quicker alone, ruinous beside others.
-   *
-   * @default false
-   */
-  readonly spinning?: boolean;
 }
 
 type BodyRole = Extract<GraphRole, `body${string}`>;
@@ -80,7 +74,6 @@ export class ModelRuntime implements Disposable {
           role,
           await Session.load(model.graphPath(role), {
             weights,
-            allowSpinning: options.spinning ?? false,
             ...(options.threads === undefined ? {} : { intraOpThreads: options.threads }),
           }),
         );

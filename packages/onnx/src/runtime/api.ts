@@ -23,8 +23,14 @@ type Call<Args extends unknown[], Result = void> = (...args: Args) => Result;
 
 /** The functions of `OrtApi` that this package uses, under their C names. `Out` is the address of the result. */
 export interface Api {
+  CreateThreadingOptions: StatusCall<[out: Out]>;
+  /** 0 for one thread per physical core. */
+  SetGlobalIntraOpNumThreads: StatusCall<[options: Pointer, threads: number]>;
+  SetGlobalInterOpNumThreads: StatusCall<[options: Pointer, threads: number]>;
+  SetGlobalSpinControl: StatusCall<[options: Pointer, allowed: number]>;
+  ReleaseThreadingOptions: Call<[options: Pointer]>;
   /** Severity below which the default logger (stderr) is silent, and the name that its lines carry. */
-  CreateEnv: StatusCall<[severity: number, logId: string, out: Out]>;
+  CreateEnvWithGlobalThreadPools: StatusCall<[severity: number, logId: string, threading: Pointer, out: Out]>;
   /** The Windows build reports usage unless told not to; elsewhere this does nothing. */
   DisableTelemetryEvents: StatusCall<[env: Pointer]>;
 
@@ -39,6 +45,8 @@ export interface Api {
   CreatePrepackedWeightsContainer: StatusCall<[out: Out]>;
 
   CreateSessionOptions: StatusCall<[out: Out]>;
+  /** The session runs on the environment's threads. */
+  DisablePerSessionThreads: StatusCall<[options: Pointer]>;
   SetIntraOpNumThreads: StatusCall<[options: Pointer, threads: number]>;
   SetInterOpNumThreads: StatusCall<[options: Pointer, threads: number]>;
   SetSessionGraphOptimizationLevel: StatusCall<[options: Pointer, level: number]>;
@@ -112,7 +120,6 @@ const PATH = process.platform === "win32" ? "str16" : "str";
 
 /** Place in the table, result and parameters, in the order of `onnxruntime_c_api.h`. */
 const LAYOUT: Record<keyof Api, readonly [index: number, result: "status" | "void", ...parameters: string[]]> = {
-  CreateEnv: [3, "status", "int", "str", "void *"],
   DisableTelemetryEvents: [6, "status", "void *"],
   CreateSessionOptions: [10, "status", "void *"],
   EnableProfiling: [14, "status", "void *", PATH],
@@ -151,6 +158,10 @@ const LAYOUT: Record<keyof Api, readonly [index: number, result: "status" | "voi
   ReleaseTensorTypeAndShapeInfo: [99, "void", "void *"],
   ReleaseSessionOptions: [100, "void", "void *"],
   SessionEndProfiling: [110, "status", "void *", "void *", "void *"],
+  CreateEnvWithGlobalThreadPools: [119, "status", "int", "str", "void *", "void *"],
+  DisablePerSessionThreads: [120, "status", "void *"],
+  CreateThreadingOptions: [121, "status", "void *"],
+  ReleaseThreadingOptions: [122, "void", "void *"],
   AddSessionConfigEntry: [130, "status", "void *", "str", "str"],
   CreateAllocator: [131, "status", "void *", "void *", "void *"],
   ReleaseAllocator: [132, "void", "void *"],
@@ -161,6 +172,9 @@ const LAYOUT: Record<keyof Api, readonly [index: number, result: "status" | "voi
   BindOutput: [137, "status", "void *", "str", "void *"],
   BindOutputToDevice: [138, "status", "void *", "str", "void *"],
   GetBoundOutputValues: [140, "status", "void *", "void *", "void *", "void *"],
+  SetGlobalIntraOpNumThreads: [147, "status", "void *", "int"],
+  SetGlobalInterOpNumThreads: [148, "status", "void *", "int"],
+  SetGlobalSpinControl: [149, "status", "void *", "int"],
   AddInitializer: [150, "status", "void *", "str", "void *"],
   CreatePrepackedWeightsContainer: [166, "status", "void *"],
   ReleasePrepackedWeightsContainer: [167, "void", "void *"],

@@ -1,5 +1,6 @@
 import koffi from "koffi";
 import { type Api, loadApi } from "./api.ts";
+import { OnnxRuntimeError } from "./error.ts";
 import type { Pointer } from "./library.ts";
 
 /** How much the runtime writes to stderr. Whatever makes a call fail comes as an error in any case. */
@@ -22,7 +23,44 @@ export interface Environment {
   readonly allocator: Pointer;
 }
 
+/** The threads that all sessions of the process share, except for those that ask for their own. */
+export interface SharedThreads {
+  /**
+   * Threads that share the work of one operator, the calling one included; 1 .. {@link MAX_THREADS}.
+   *
+   * @default one per physical core
+   */
+  readonly threads?: number;
+  /**
+   * Let a thread without work look for some for a moment before it sleeps: the next operator is microseconds away. All
+   * sessions share the threads, so none is in another's way.
+   *
+   * @default true
+   */
+  readonly spinning?: boolean;
+}
+
+/** More threads than any machine that we know has cores; above it is a mistake. */
+export const MAX_THREADS = 1024;
+
+let wanted: Required<SharedThreads> = { threads: 0, spinning: true };
 let shared: Environment | undefined;
+
+/**
+ * Size the threads that sessions share. They come into being with the first session of the process, and stay.
+ *
+ * @throws OnnxRuntimeError INVALID_ARGUMENT; BUSY when they are there already, and others
+ */
+export function shareThreads({ threads = 0, spinning = true }: SharedThreads): void {
+  if (!Number.isInteger(threads) || threads < 0 || threads > MAX_THREADS) {
+    throw new OnnxRuntimeError("INVALID_ARGUMENT", `threads is ${threads}; give 1 to ${MAX_THREADS}`);
+  }
+  const isSame = threads === wanted.threads && spinning === wanted.spinning;
+  if (shared !== undefined && !isSame) {
+    throw new OnnxRuntimeError("BUSY", "the threads of this process have been made already");
+  }
+  wanted = { threads, spinning };
+}
 
 /**
  * The environment of this process, made at the first call and kept to its end: the runtime has one, and sessions of
@@ -40,7 +78,7 @@ export function runtimeVersion(): string {
 
 function createEnvironment(): Environment {
   const { api, version } = loadApi();
-  const env = out((address) => api.CreateEnv(LOG_SEVERITY.error, "onnxruntime", address));
+  const env = environmentWithThreads(api);
   api.DisableTelemetryEvents(env);
   return {
     api,
@@ -49,6 +87,19 @@ function createEnvironment(): Environment {
     cpuMemory: out((address) => api.CreateCpuMemoryInfo(DEVICE_ALLOCATOR, DEFAULT_MEMORY, address)),
     allocator: out((address) => api.GetAllocatorWithDefaultOptions(address)),
   };
+}
+
+function environmentWithThreads(api: Api): Pointer {
+  const threading = out((address) => api.CreateThreadingOptions(address));
+  try {
+    api.SetGlobalIntraOpNumThreads(threading, wanted.threads);
+    // Operators run one after the other: transformer graphs are chains, and a second pool would only compete.
+    api.SetGlobalInterOpNumThreads(threading, 1);
+    api.SetGlobalSpinControl(threading, wanted.spinning ? 1 : 0);
+    return out((address) => api.CreateEnvWithGlobalThreadPools(LOG_SEVERITY.error, "onnxruntime", threading, address));
+  } finally {
+    api.ReleaseThreadingOptions(threading);
+  }
 }
 
 const slot = new BigUint64Array(new ArrayBuffer(8));

@@ -1,7 +1,7 @@
 export type { Binding, BindingTensors } from "./binding.ts";
 export type { Device } from "./device.ts";
 export type { TensorData } from "./element-type.ts";
-export { type LogSeverity, runtimeVersion } from "./environment.ts";
+export { type LogSeverity, runtimeVersion, type SharedThreads, shareThreads } from "./environment.ts";
 export { OnnxRuntimeError, type OnnxRuntimeErrorCode } from "./error.ts";
 export { liveHandles } from "./handle.ts";
 export type { IntegerMatrix } from "./self-test/batch-independence.ts";

@@ -1,6 +1,6 @@
 import { existsSync } from "node:fs";
 import { expect, test } from "vitest";
-import { runtimeVersion } from "./environment.ts";
+import { runtimeVersion, shareThreads } from "./environment.ts";
 import { libraryPath } from "./library.ts";
 import { Session } from "./session.ts";
 import { affineGraph } from "./testing/graphs.ts";
@@ -26,4 +26,15 @@ test("the library stays where it is when garbage is collected, before a thread o
   await privateBytes();
   using session = Session.loadSync(affineGraph(), { intraOpThreads: 1 });
   expect(session.inputs).toHaveLength(1);
+});
+
+test("the threads that sessions share are sized before the first session, or not at all", async () => {
+  expect(() => shareThreads({ threads: 0.5 })).toThrow(/^INVALID_ARGUMENT: threads is 0.5/);
+  expect(() => shareThreads({ threads: 5000 })).toThrow(/^INVALID_ARGUMENT/);
+  using session = Session.loadSync(affineGraph());
+  expect(session.inputs).toHaveLength(1);
+  // As they are is no change.
+  shareThreads({});
+  expect(() => shareThreads({ threads: 2 })).toThrow(/^BUSY: /);
+  expect(() => shareThreads({ spinning: false })).toThrow(/^BUSY: /);
 });

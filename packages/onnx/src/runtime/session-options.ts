@@ -1,4 +1,4 @@
-import { environment, LOG_SEVERITY, type LogSeverity, out } from "./environment.ts";
+import { environment, LOG_SEVERITY, type LogSeverity, MAX_THREADS, out } from "./environment.ts";
 import { OnnxRuntimeError } from "./error.ts";
 import type { Pointer } from "./library.ts";
 import type { SharedWeights } from "./shared-weights.ts";
@@ -13,18 +13,12 @@ export interface SessionOptions {
    */
   readonly provider?: DeviceKind;
   /**
-   * Threads that share the work of one operator, the calling one included; 1 .. 1024.
+   * Threads of its own that share the work of one operator, the calling one included; 1 .. 1024. They sleep when they have
+   * no work: those of several sessions would spin against each other.
    *
-   * @default one per physical core
+   * @default none: the session runs on the process's, see `shareThreads`
    */
   readonly intraOpThreads?: number;
-  /**
-   * Let idle threads of the pool burn their core for a while instead of sleeping. Quicker for one session that runs
-   * alone, ruinous where several sessions share a machine.
-   *
-   * @default false
-   */
-  readonly allowSpinning?: boolean;
   /**
    * How far the runtime may rewrite the graph.
    *
@@ -55,9 +49,6 @@ export type OptimizationLevel = "none" | "basic" | "extended" | "all";
 
 const OPTIMIZATION_LEVEL: Record<OptimizationLevel, number> = { none: 0, basic: 1, extended: 2, all: 99 };
 
-/** More threads than any machine that we know has cores; above it is a mistake. */
-const MAX_THREADS = 1024;
-
 /**
  * The options in native form.
  *
@@ -71,13 +62,14 @@ export function nativeSessionOptions(options: SessionOptions): Pointer {
   try {
     api.SetSessionLogSeverityLevel(native, LOG_SEVERITY[options.logSeverity ?? "error"]);
     api.SetSessionGraphOptimizationLevel(native, OPTIMIZATION_LEVEL[options.optimization ?? "all"]);
-    if (options.intraOpThreads !== undefined) api.SetIntraOpNumThreads(native, options.intraOpThreads);
-    // Operators run one after the other: transformer graphs are chains, and a second pool would only compete.
-    api.SetInterOpNumThreads(native, 1);
+    if (options.intraOpThreads === undefined) api.DisablePerSessionThreads(native);
+    else {
+      api.SetIntraOpNumThreads(native, options.intraOpThreads);
+      api.SetInterOpNumThreads(native, 1);
+    }
     if (options.memoryArena === false) api.DisableCpuMemArena(native);
     if (options.profilePrefix !== undefined) api.EnableProfiling(native, options.profilePrefix);
-    const spin = options.allowSpinning === true ? "1" : "0";
-    const config = { "session.intra_op.allow_spinning": spin, ...options.config };
+    const config = { "session.intra_op.allow_spinning": "0", ...options.config };
     for (const [key, value] of Object.entries(config)) api.AddSessionConfigEntry(native, key, value);
     return native;
   } catch (error) {

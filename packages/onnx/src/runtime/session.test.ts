@@ -39,7 +39,6 @@ test("every option reaches the runtime", async () => {
   const options: SessionOptions = {
     provider: "cpu",
     intraOpThreads: 2,
-    allowSpinning: true,
     optimization: "basic",
     memoryArena: false,
     logSeverity: "fatal",
