@@ -9,7 +9,9 @@ const FOLDER = fileURLToPath(new URL(".", import.meta.url));
 /** Install them where they are not yet, as the lockfile says and without running their scripts. */
 export async function installPeers(onProgress: (text: string) => void): Promise<void> {
   const { dependencies } = readJson("package.json") as { dependencies: Record<string, string> };
-  const missing = Object.entries(dependencies).filter(([name, version]) => installedVersion(name) !== version);
+  const missing = Object.entries(dependencies).filter(
+    ([name, version]) => !version.startsWith("file:") && installedVersion(name) !== version,
+  );
   if (missing.length === 0) return;
   onProgress(`installing ${missing.map(([name, version]) => `${name} ${version}`).join(", ")}: over a gigabyte, once`);
   const exited = new AbortController();
