@@ -7,11 +7,11 @@ import {
 } from "@bufbuild/protobuf/wkt";
 import { status } from "@grpc/grpc-js";
 import * as protocol from "@persona-mesh/protocol";
-import { afterAll, beforeAll, expect, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { frame, rawCall } from "../testing/raw-call.ts";
 import { openTestServer, type TestServer } from "../testing/test-server.ts";
-import { isRoleName, ROLES, type RoleName } from "./caller.ts";
-import { authorize, declaredAccess } from "./permissions.ts";
+import { type Caller, isRoleName, PLATFORM_TENANT, ROLES, type RoleName } from "./caller.ts";
+import { type Access, authorize, declaredAccess } from "./permissions.ts";
 
 const everyone: RoleName[] = ["viewer", "operator", "approver", "admin", "service"];
 const users: RoleName[] = ["operator", "admin", "service"];
@@ -85,6 +85,63 @@ test("a method that declares nothing, or no role, is denied to everyone", () => 
     }
     expect(() => authorize(all, undefined, "/unknown/Method")).toThrow("is for nobody");
   }
+});
+
+describe("a method that names its services", () => {
+  const toRegistry: Access = {
+    kind: "roles",
+    anyOf: new Set<RoleName>(["admin", "service"]),
+    services: new Set(["calibrator"]),
+  };
+  const anyService: Access = { ...toRegistry, services: new Set() };
+  const certified = (service: string): Caller => ({
+    subject: `spiffe://persona-mesh/ns/persona-mesh/sa/${service}`,
+    tenant: PLATFORM_TENANT,
+    roles: new Set(["service"]),
+    service,
+  });
+  const token = (...roles: RoleName[]): Caller => ({ subject: "calibrator", tenant: "acme", roles: new Set(roles) });
+  const isLetIn = (caller: Caller, access: Access) => {
+    try {
+      authorize(caller, access, "/m");
+      return true;
+    } catch {
+      return false;
+    }
+  };
+
+  test("admits those by certificate, no other service, and no token with the role alone", () => {
+    expect(isLetIn(certified("calibrator"), toRegistry)).toBe(true);
+    expect(isLetIn(certified("inference"), toRegistry)).toBe(false);
+    expect(isLetIn(token("service"), toRegistry)).toBe(false);
+    expect(isLetIn({ ...token("service"), tenant: PLATFORM_TENANT }, toRegistry)).toBe(false);
+    expect(() => authorize(token("service"), toRegistry, "/m")).toThrow(
+      "/m is for admin, the service calibrator with its certificate; the caller's roles: service",
+    );
+  });
+
+  test("still admits people by their other roles", () => {
+    expect(isLetIn(token("admin"), toRegistry)).toBe(true);
+    expect(isLetIn(token("service", "admin"), toRegistry)).toBe(true);
+    expect(isLetIn(token("viewer"), toRegistry)).toBe(false);
+  });
+
+  test("without names, every service and every token with the role is admitted", () => {
+    for (const caller of [certified("calibrator"), certified("inference"), token("service")]) {
+      expect(isLetIn(caller, anyService)).toBe(true);
+    }
+  });
+
+  test("names without the role admit nobody", () => {
+    const access: Access = { ...toRegistry, anyOf: new Set(["admin"]) };
+    expect(isLetIn(certified("calibrator"), access)).toBe(false);
+  });
+
+  test("no proto names services without the role, which would look open and be shut", () => {
+    for (const [path, access] of services.flatMap((service) => [...declaredAccess(service)])) {
+      if (access.kind === "roles" && access.services.size > 0) expect(access.anyOf.has("service"), path).toBe(true);
+    }
+  });
 });
 
 /** The real service with its requirements taken out, as a forgetful author would write it. */

@@ -14,7 +14,7 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file persona/auth/v1/auth.proto.
  */
 export const file_persona_auth_v1_auth: GenFile = /*@__PURE__*/
-  fileDesc("ChpwZXJzb25hL2F1dGgvdjEvYXV0aC5wcm90bxIPcGVyc29uYS5hdXRoLnYxIjQKC1JlcXVpcmVtZW50EiUKBmFueV9vZhgBIAMoDjIVLnBlcnNvbmEuYXV0aC52MS5Sb2xlKnUKBFJvbGUSFAoQUk9MRV9VTlNQRUNJRklFRBAAEg8KC1JPTEVfVklFV0VSEAESEQoNUk9MRV9PUEVSQVRPUhACEhEKDVJPTEVfQVBQUk9WRVIQAxIOCgpST0xFX0FETUlOEAQSEAoMUk9MRV9TRVJWSUNFEAU6WgoIcmVxdWlyZXMSHi5nb29nbGUucHJvdG9idWYuTWV0aG9kT3B0aW9ucxiAkAMgASgLMhwucGVyc29uYS5hdXRoLnYxLlJlcXVpcmVtZW50UghyZXF1aXJlc2IGcHJvdG8z", [file_google_protobuf_descriptor]);
+  fileDesc("ChpwZXJzb25hL2F1dGgvdjEvYXV0aC5wcm90bxIPcGVyc29uYS5hdXRoLnYxIkYKC1JlcXVpcmVtZW50EiUKBmFueV9vZhgBIAMoDjIVLnBlcnNvbmEuYXV0aC52MS5Sb2xlEhAKCHNlcnZpY2VzGAIgAygJKnUKBFJvbGUSFAoQUk9MRV9VTlNQRUNJRklFRBAAEg8KC1JPTEVfVklFV0VSEAESEQoNUk9MRV9PUEVSQVRPUhACEhEKDVJPTEVfQVBQUk9WRVIQAxIOCgpST0xFX0FETUlOEAQSEAoMUk9MRV9TRVJWSUNFEAU6WgoIcmVxdWlyZXMSHi5nb29nbGUucHJvdG9idWYuTWV0aG9kT3B0aW9ucxiAkAMgASgLMhwucGVyc29uYS5hdXRoLnYxLlJlcXVpcmVtZW50UghyZXF1aXJlc2IGcHJvdG8z", [file_google_protobuf_descriptor]);
 
 /**
  * What a caller must hold to use a method.
@@ -28,6 +28,15 @@ export type Requirement = Message<"persona.auth.v1.Requirement"> & {
    * @generated from field: repeated persona.auth.v1.Role any_of = 1;
    */
   anyOf: Role[];
+
+  /**
+   * Narrows ROLE_SERVICE in `any_of` to these services, known by their certificates ("inference", "calibrator"): a token
+   * with that role is then not enough. Empty: any service, and any token with the role. Names without ROLE_SERVICE in
+   * `any_of` admit nobody.
+   *
+   * @generated from field: repeated string services = 2;
+   */
+  services: string[];
 };
 
 /**
