@@ -23,6 +23,19 @@ export const REASONS = {
     remedy: "Get a token from the issuer that this service trusts.",
     retry: "never",
   },
+  CERTIFICATE_INVALID: {
+    code: status.UNAUTHENTICATED,
+    meaning:
+      "The call has no token, and its client certificate, though of a trusted authority, proves no service of this mesh.",
+    remedy: "Use a certificate with one SPIFFE id of the trust domain that is still valid; the message says what is wrong.",
+    retry: "never",
+  },
+  KEYS_UNAVAILABLE: {
+    code: status.UNAVAILABLE,
+    meaning: "Tokens cannot be verified: the issuer's keys could not be fetched yet, or not for too long.",
+    remedy: "Retry after the delay; if it persists, see that the service reaches authJwksUrl.",
+    retry: "after-delay",
+  },
   PERMISSION_DENIED: {
     code: status.PERMISSION_DENIED,
     meaning: "None of the caller's roles may do this.",
@@ -353,6 +366,22 @@ export const REASONS = {
     remedy: "Report the request id.",
     retry: "never",
   },
+  DATABASE_EMBEDDED_FAILED: {
+    code: status.UNAVAILABLE,
+    meaning: "The PostgreSQL that the service starts for itself cannot run. The service does not start.",
+    remedy: "The message says why; or give the URL of a server as databaseUrl.",
+    retry: "never",
+    exitCode: 6,
+  },
+  DATABASE_SCHEMA: {
+    code: status.FAILED_PRECONDITION,
+    meaning:
+      "The database's schema is not one that this version of the registry can work with. The service does not start.",
+    remedy:
+      "The message says which migration differs; run the version of the registry that made the schema, or a newer one.",
+    retry: "never",
+    exitCode: 7,
+  },
   MODEL_PACKAGE_CORRUPT: {
     code: status.DATA_LOSS,
     meaning: "The model package's files do not match its manifest. The worker does not start.",
@@ -367,13 +396,6 @@ export const REASONS = {
     remedy: "Import the checkpoint in another precision, or run the worker on the provider that the message names.",
     retry: "never",
     exitCode: 5,
-  },
-  MIGRATION_REFUSED: {
-    code: status.FAILED_PRECONDITION,
-    meaning: "The database's schema is not one that this registry can use. The registry does not start.",
-    remedy: "The message says what differs; run the newest version, or restore what was changed.",
-    retry: "never",
-    exitCode: 6,
   },
   PORT_IN_USE: {
     code: status.UNAVAILABLE,

@@ -1,0 +1,15 @@
+import type { Logger } from "@persona-mesh/service";
+import type { Kysely } from "kysely";
+import type { Database } from "./database/schema.ts";
+import type { Transactor } from "./database/transaction.ts";
+
+/** What the calls of the registry share. */
+export interface Registry {
+  /** Everything that acts for one tenant. */
+  readonly transactor: Transactor;
+  /** As persona_watch: what workers serve, of all tenants. */
+  readonly watchDatabase: Kysely<Database>;
+  /** As persona_auditor: signs the heads of the audit chains. */
+  readonly auditDatabase: Kysely<Database>;
+  readonly log: Logger;
+}
