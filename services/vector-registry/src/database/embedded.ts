@@ -1,0 +1,254 @@
+import { randomBytes } from "node:crypto";
+import {
+  chownSync,
+  closeSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readFileSync,
+  realpathSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
+import { ServiceError } from "@persona-mesh/service";
+import { findBinaries } from "./embedded/binaries.ts";
+import { claim } from "./embedded/claim.ts";
+import { assertReachable, initCluster, SUPERUSER } from "./embedded/cluster.ts";
+import { clearDataFolder, endPostmaster, POLL_MS, runningPostmaster } from "./embedded/postmaster.ts";
+import { type RunAs, runAs } from "./embedded/run-as.ts";
+import { Supervisor } from "./embedded/supervisor.ts";
+
+export interface EmbeddedOptions {
+  /** Holds data, password and log; made if missing. One server at a time runs on it. */
+  readonly folder: string;
+  /**
+   * `durable` survives a power cut, as a store of record must; `scratch` survives a killed server but not a power cut,
+   * for databases that are thrown away.
+   * @default "durable"
+   */
+  readonly durability?: "durable" | "scratch";
+  /** Longest start, recovery after a crash included, in milliseconds. @default 60000 */
+  readonly startTimeoutMs?: number;
+}
+
+/** A PostgreSQL of our own: serves this machine's processes over a Unix socket, and ends with its owner. */
+export interface EmbeddedPostgres {
+  /** Whether this process started the server. Another's server ends when that process does. */
+  readonly owned: boolean;
+  /** The server's process. */
+  readonly pid: number;
+  /** How long the start took, in milliseconds: making the cluster (0 when it was there), and serving. */
+  readonly timings: { readonly initMs: number; readonly startMs: number };
+  /** URL of a database of this server, as its superuser. @default the database "postgres" */
+  url(database?: string): string;
+  /** Settles when the server has ended, whoever ended it. Never for another's server. */
+  readonly ended: Promise<number>;
+  /** Fast shutdown, when it is ours. */
+  close(): Promise<void>;
+}
+
+/**
+ * Start PostgreSQL on a folder, or use the one that another living process started there. A server never outlives its
+ * owner, not even one that is killed: see {@link Supervisor}. If it did (its shell was killed too), the next start ends it.
+ *
+ * @throws ServiceError DATABASE_EMBEDDED_FAILED
+ */
+export async function openEmbedded(options: EmbeddedOptions): Promise<EmbeddedPostgres> {
+  const deadline = performance.now() + (options.startTimeoutMs ?? 60_000);
+  mkdirSync(options.folder, { recursive: true, mode: 0o711 });
+  const folder = realpathSync(options.folder);
+  while (true) {
+    const giveBack = claim(folder);
+    if (giveBack !== undefined) {
+      try {
+        return await start(folder, options.durability ?? "durable", giveBack, deadline);
+      } catch (error) {
+        giveBack();
+        throw error;
+      }
+    }
+    const running = runningPostmaster(join(folder, DATA));
+    if (running?.ready) return attached(folder, running.pid, running.socketFolder);
+    assertInTime(deadline, folder);
+    await delay(ATTACH_POLL_MS);
+  }
+}
+
+const DATA = "data";
+const LOG = "postgres.log";
+const PASSWORD = "superuser-password";
+/** The port names the socket's file; nothing listens on TCP. */
+const SOCKET_FILE = ".s.PGSQL.5432";
+/** Longest path of a Unix socket: 103 bytes and a final zero on macOS, 107 on Linux. */
+const MAX_SOCKET_PATH = 103;
+/** The log starts anew at a start when it is larger than this; the one before is kept. */
+const MAX_LOG_BYTES = 16 * 1024 * 1024;
+const ATTACH_POLL_MS = 50;
+
+async function start(
+  folder: string,
+  durability: "durable" | "scratch",
+  giveBack: () => void,
+  deadline: number,
+): Promise<EmbeddedPostgres> {
+  const user = runAs();
+  const binaries = await findBinaries();
+  const dataFolder = join(folder, DATA);
+  if (user !== undefined) for (const path of [dataFolder, binaries.postgres]) assertReachable(path, user);
+  await clearDataFolder(dataFolder);
+
+  const password = readPassword(folder) ?? newPassword(folder);
+  const initMs = initCluster(binaries, dataFolder, password, user, durability === "durable");
+  const begin = performance.now();
+  const socketFolder = makeSocketFolder(folder, user);
+  const command = [binaries.postgres, "-D", dataFolder, ...settings(socketFolder, durability)];
+  while (true) {
+    const output = openLog(folder);
+    const supervisor = new Supervisor(command, output, user, dataFolder);
+    closeSync(output);
+    const pid = await untilReady(dataFolder, supervisor, deadline);
+    if (pid !== undefined) {
+      supervisor.unref();
+      return {
+        owned: true,
+        pid,
+        timings: { initMs, startMs: performance.now() - begin },
+        url: (database) => superuserUrl(folder, socketFolder, database),
+        ended: supervisor.ended,
+        async close() {
+          supervisor.stop();
+          await supervisor.ended;
+          // The shell may have been killed before the server.
+          if (runningPostmaster(dataFolder)?.pid === pid) await endPostmaster(pid, dataFolder);
+          if (dirname(socketFolder) !== folder) rmSync(socketFolder, { recursive: true, force: true });
+          giveBack();
+        },
+      };
+    }
+    // Sessions of a killed server need a moment to see that it is gone, and PostgreSQL waits for none of them.
+    if (!logTail(folder).includes("pre-existing shared memory block") || performance.now() > deadline) {
+      throw failed(folder, "ended while it started");
+    }
+    await delay(ATTACH_POLL_MS);
+  }
+}
+
+function attached(folder: string, pid: number, socketFolder: string): EmbeddedPostgres {
+  return {
+    owned: false,
+    pid,
+    timings: { initMs: 0, startMs: 0 },
+    url: (database) => superuserUrl(folder, socketFolder, database),
+    ended: new Promise(() => undefined),
+    close: () => Promise.resolve(),
+  };
+}
+
+/** The server's process once it takes connections; undefined when it ended before. */
+async function untilReady(dataFolder: string, supervisor: Supervisor, deadline: number): Promise<number | undefined> {
+  let ended = false;
+  supervisor.ended.then(() => {
+    ended = true;
+  });
+  while (!ended) {
+    const postmaster = runningPostmaster(dataFolder);
+    if (postmaster?.ready) return postmaster.pid;
+    if (performance.now() > deadline) {
+      supervisor.stop();
+      await supervisor.ended;
+    }
+    assertInTime(deadline, dirname(dataFolder));
+    await delay(POLL_MS);
+  }
+  return undefined;
+}
+
+function settings(socketFolder: string, durability: "durable" | "scratch"): string[] {
+  const durable = durability === "durable" ? "on" : "off";
+  return Object.entries({
+    listen_addresses: "",
+    unix_socket_directories: socketFolder,
+    unix_socket_permissions: "0700",
+    max_connections: 100,
+    shared_buffers: "64MB",
+    max_wal_size: "512MB",
+    fsync: durable,
+    full_page_writes: durable,
+    synchronous_commit: durable,
+    jit: "off",
+    timezone: "UTC",
+    log_timezone: "UTC",
+    // Statements may hold what is nobody's business: their text never gets into the log.
+    log_min_error_statement: "panic",
+    log_error_verbosity: "terse",
+    log_checkpoints: "off",
+  }).flatMap(([name, value]) => ["-c", `${name}=${value}`]);
+}
+
+/** In the folder if the path is short enough for a socket, else in a temporary one. */
+function makeSocketFolder(folder: string, user: RunAs | undefined): string {
+  const inside = join(folder, "run");
+  const fits = Buffer.byteLength(join(inside, SOCKET_FILE)) <= MAX_SOCKET_PATH;
+  const socketFolder = fits ? inside : mkdtempSync(join(shortTemporaryFolder(), "persona-pg-"));
+  if (fits) mkdirSync(inside, { recursive: true, mode: 0o700 });
+  if (user !== undefined) chownSync(socketFolder, user.uid, user.gid);
+  return socketFolder;
+}
+
+function shortTemporaryFolder(): string {
+  const folder = tmpdir();
+  return Buffer.byteLength(join(folder, "persona-pg-XXXXXX", SOCKET_FILE)) <= MAX_SOCKET_PATH ? folder : "/tmp";
+}
+
+function superuserUrl(folder: string, socketFolder: string, database = "postgres"): string {
+  return socketUrl(socketFolder, SUPERUSER, readPassword(folder) ?? "", database);
+}
+
+/** URL of a database behind a Unix socket. The host before the path is never asked: libpq wants the form. */
+export function socketUrl(socketFolder: string, user: string, password: string, database: string): string {
+  const credentials = `${encodeURIComponent(user)}:${encodeURIComponent(password)}`;
+  return `postgresql://${credentials}@localhost/${encodeURIComponent(database)}?host=${encodeURIComponent(socketFolder)}`;
+}
+
+function readPassword(folder: string): string | undefined {
+  const path = join(folder, PASSWORD);
+  return existsSync(path) ? readFileSync(path, "utf8") : undefined;
+}
+
+function newPassword(folder: string): string {
+  const password = randomBytes(24).toString("base64url");
+  writeFileSync(join(folder, PASSWORD), password, { mode: 0o600, flag: "wx", flush: true });
+  return password;
+}
+
+function openLog(folder: string): number {
+  const path = join(folder, LOG);
+  if (existsSync(path) && statSync(path).size > MAX_LOG_BYTES) renameSync(path, `${path}.1`);
+  return openSync(path, "a", 0o600);
+}
+
+function assertInTime(deadline: number, folder: string): void {
+  if (performance.now() > deadline) throw failed(folder, "is not ready in time");
+}
+
+function failed(folder: string, what: string): ServiceError {
+  return new ServiceError(
+    "DATABASE_EMBEDDED_FAILED",
+    `PostgreSQL in ${folder} ${what}; its words are in ${join(folder, LOG)}`,
+    {
+      cause: new Error(logTail(folder)),
+    },
+  );
+}
+
+/** The end of the server's log. */
+function logTail(folder: string): string {
+  const path = join(folder, LOG);
+  return existsSync(path) ? readFileSync(path, "utf8").slice(-1_000).split("\n").slice(-6).join("; ") : "";
+}
