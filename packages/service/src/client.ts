@@ -5,3 +5,4 @@ export * from "./errors/reasons.ts";
 export * from "./errors/service-error.ts";
 export * from "./grpc/client.ts";
 export * from "./grpc/limits.ts";
+export * from "./tls/tls-source.ts";

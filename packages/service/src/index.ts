@@ -21,3 +21,7 @@ export * from "./grpc/request-id.ts";
 export * from "./log.ts";
 export * from "./server/run-service.ts";
 export * from "./server/server.ts";
+export * from "./tls/dev-certificates.ts";
+export * from "./tls/service-identity.ts";
+export * from "./tls/service-tls.ts";
+export * from "./tls/tls-source.ts";

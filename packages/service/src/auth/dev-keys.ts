@@ -1,8 +1,8 @@
-import { randomBytes } from "node:crypto";
-import { chmod, link, mkdir, readFile, rename, stat, unlink, writeFile } from "node:fs/promises";
+import { mkdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { calculateJwkThumbprint, exportJWK, generateKeyPair, importJWK, type JWK, SignJWT } from "jose";
 import { ServiceError } from "../errors/service-error.ts";
+import { createPrivate, readPrivate, writeWhole } from "../private-files.ts";
 import type { RoleName } from "./caller.ts";
 
 /** A signing key for development, and the file that services verify its tokens with. */
@@ -67,20 +67,8 @@ export async function signDevToken({ privateJwk }: DevKeys, claims: DevTokenClai
 export const DEV_TOKEN_TTL_SECONDS = 8 * 3600;
 
 async function readPrivateKey(path: string): Promise<JWK | undefined> {
-  let text: string;
-  try {
-    text = await readFile(path, "utf8");
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === "ENOENT") return undefined;
-    throw error;
-  }
-  // Windows has no such bits to check.
-  if (process.platform !== "win32" && ((await stat(path)).mode & 0o077) !== 0) {
-    throw new ServiceError("CONFIG_INVALID", `dataDir: others can read the signing key ${path}; run chmod 600 on it`);
-  }
-  const jwk = JSON.parse(text) as JWK;
-  await importJWK(jwk, "EdDSA");
-  return jwk;
+  const text = await readPrivate(path);
+  return text === undefined ? undefined : parseKey(text);
 }
 
 async function createPrivateKey(path: string): Promise<JWK> {
@@ -88,26 +76,11 @@ async function createPrivateKey(path: string): Promise<JWK> {
   const jwk = await exportJWK(privateKey);
   const kid = await calculateJwkThumbprint(jwk);
   const made: JWK = { ...jwk, kid, alg: "EdDSA", use: "sig" };
-  const temporary = `${path}.${randomBytes(8).toString("hex")}`;
-  await writeFile(temporary, `${JSON.stringify(made, null, 2)}\n`, { mode: 0o600, flag: "wx" });
-  try {
-    // Unlike rename, link fails when another process was faster: its key wins, whole.
-    await link(temporary, path);
-    return made;
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw error;
-    const theirs = await readPrivateKey(path);
-    if (theirs === undefined) throw error;
-    return theirs;
-  } finally {
-    await unlink(temporary);
-  }
+  return parseKey(await createPrivate(path, `${JSON.stringify(made, null, 2)}\n`));
 }
 
-/** Readers see the old file or the new one, never a part. */
-async function writeWhole(path: string, content: string, mode: number): Promise<void> {
-  const temporary = `${path}.${randomBytes(8).toString("hex")}`;
-  await writeFile(temporary, content, { mode, flag: "wx" });
-  await chmod(temporary, mode);
-  await rename(temporary, path);
+async function parseKey(text: string): Promise<JWK> {
+  const jwk = JSON.parse(text) as JWK;
+  await importJWK(jwk, "EdDSA");
+  return jwk;
 }

@@ -3,7 +3,7 @@ import { z } from "zod";
 import { ServiceError } from "../errors/service-error.ts";
 import { type Caller, isRoleName, RESOURCE_ID } from "./caller.ts";
 
-/** Where verification keys come from: a JWKS file now; a JWKS URL has the same shape. */
+/** Where verification keys come from. */
 export interface KeySource {
   /** Picks the key that a token's header names. */
   readonly getKey: JWTVerifyGetKey;
@@ -55,7 +55,10 @@ const MAX_TOKEN_LENGTH = 8192;
 function bearerToken(authorization: readonly unknown[]): string {
   const [header] = authorization;
   if (header === undefined) {
-    throw new ServiceError("TOKEN_MISSING", "the call has no token; send the metadata `authorization: Bearer TOKEN`");
+    throw new ServiceError(
+      "TOKEN_MISSING",
+      "the call has no token, and no certificate that is trusted here; send the metadata `authorization: Bearer TOKEN`",
+    );
   }
   if (authorization.length > 1 || typeof header !== "string") {
     throw new ServiceError("TOKEN_INVALID", "the call has more than one authorization");

@@ -1,6 +1,7 @@
 import { isIP } from "node:net";
 import { z } from "zod";
 import { LOG_LEVELS } from "../log.ts";
+import { DEFAULT_TRUST_DOMAIN, TRUST_DOMAIN } from "../tls/service-identity.ts";
 import { requireConfig } from "./load.ts";
 import { option, type Values } from "./option.ts";
 
@@ -35,7 +36,23 @@ export const SERVICE_OPTIONS = {
   tlsKeyFile: option(file, { default: undefined, doc: "Private key of the gRPC server, PEM." }),
   tlsClientCaFile: option(file, {
     default: undefined,
-    doc: "Certificate authorities of clients, PEM. Where set, every client must present a certificate (mutual TLS).",
+    doc: "Certificate authorities of clients, PEM. A certificate of theirs with a SPIFFE id of trustDomain proves a service of the mesh.",
+  }),
+  tlsClientCertificates: option(z.enum(["required", "optional"]).optional(), {
+    default: undefined,
+    doc: "Whether clients can connect without a certificate, to call with a token. Unset: required with tlsClientCaFile, optional with devTls.",
+  }),
+  tlsServerCaFile: option(file, {
+    default: undefined,
+    doc: "Certificate authorities of the servers that this service calls, PEM. Unset: tlsClientCaFile.",
+  }),
+  devTls: option(z.boolean(), {
+    default: false,
+    doc: "In development, where tlsCertFile is not set: TLS and mutual TLS with an authority of its own in dataDir.",
+  }),
+  trustDomain: option(z.string().regex(TRUST_DOMAIN, "not a SPIFFE trust domain"), {
+    default: DEFAULT_TRUST_DOMAIN,
+    doc: "SPIFFE trust domain of the mesh: services are spiffe://TRUST_DOMAIN/ns/persona-mesh/sa/SERVICE.",
   }),
   managementHost: option(z.string().min(1), {
     default: "127.0.0.1",
@@ -99,7 +116,12 @@ export function checkServiceConfig(values: ServiceValues): void {
     "client certificates need TLS: set tlsCertFile and tlsKeyFile",
   );
   requireConfig(
-    hasTls || values.allowInsecure || isLoopback(values.grpcHost),
+    values.tlsClientCertificates === undefined || values.tlsClientCaFile !== undefined || usesDevTls(values),
+    "tlsClientCertificates",
+    "client certificates need an authority: set tlsClientCaFile",
+  );
+  requireConfig(
+    hasTls || usesDevTls(values) || values.allowInsecure || isLoopback(values.grpcHost),
     "grpcHost",
     `${values.grpcHost} can be reached from other machines: set tlsCertFile and tlsKeyFile, or allowInsecure on purpose`,
   );
@@ -120,6 +142,11 @@ export function checkServiceConfig(values: ServiceValues): void {
   );
 }
 
-function isLoopback(host: string): boolean {
+/** The service makes its own certificates. */
+export function usesDevTls(values: Pick<ServiceValues, "environment" | "devTls" | "tlsCertFile">): boolean {
+  return values.devTls && values.environment === "development" && values.tlsCertFile === undefined;
+}
+
+export function isLoopback(host: string): boolean {
   return host === "localhost" || host === "::1" || (isIP(host) === 4 && host.startsWith("127."));
 }

@@ -27,7 +27,8 @@ export const REASONS = {
     code: status.UNAUTHENTICATED,
     meaning:
       "The call has no token, and its client certificate, though of a trusted authority, proves no service of this mesh.",
-    remedy: "Use a certificate with one SPIFFE id of the trust domain that is still valid; the message says what is wrong.",
+    remedy:
+      "Use a certificate with one SPIFFE id of the trust domain that is still valid; the message says what is wrong.",
     retry: "never",
   },
   KEYS_UNAVAILABLE: {

@@ -5,8 +5,8 @@ import {
   type ServerListener,
   status,
 } from "@grpc/grpc-js";
+import type { Authenticator } from "../auth/authenticator.ts";
 import { type Access, authorize } from "../auth/permissions.ts";
-import type { TokenVerifier } from "../auth/token-verifier.ts";
 import type { ErrorMapper } from "../errors/error-mapper.ts";
 import { ServiceError } from "../errors/service-error.ts";
 import { REQUEST_ID_KEY } from "../errors/status.ts";
@@ -19,7 +19,7 @@ import { type CallOutcome, ServerCall, type Wire } from "./server-call.ts";
 export interface CallGuardOptions {
   /** Who may call what, by full path. A path that is not here is denied. */
   readonly access: ReadonlyMap<string, Access>;
-  readonly verifyToken: TokenVerifier;
+  readonly authenticate: Authenticator;
   readonly log: Logger;
   readonly mappers: readonly ErrorMapper[];
   readonly deadlines: Deadlines;
@@ -38,7 +38,7 @@ interface Deadlines {
 }
 
 /**
- * The gate in front of every method: request id, token, permission, limits and deadline, before one byte of the message
+ * The gate in front of every method: request id, caller, permission, limits and deadline, before one byte of the message
  * is read; one log line afterwards.
  */
 export class CallGuard {
@@ -59,7 +59,8 @@ export class CallGuard {
         onReceiveMetadata: (metadata, proceed) => {
           const opened = this.#open(method.path, wire, metadata);
           call = opened;
-          this.#admit(opened, method.responseStream, metadata).then(
+          const certificate = () => wire.getAuthContext().sslPeerCertificate?.raw;
+          this.#admit(opened, method.responseStream, metadata, certificate).then(
             (visible) => {
               if (!opened.ended) proceed(visible);
             },
@@ -134,8 +135,13 @@ export class CallGuard {
    *
    * @returns the metadata for the handler, without credentials
    */
-  async #admit(call: ServerCall, isStream: boolean, metadata: Metadata): Promise<Metadata> {
-    const { access, verifyToken, deadlines, maxCalls, closed } = this.#options;
+  async #admit(
+    call: ServerCall,
+    isStream: boolean,
+    metadata: Metadata,
+    certificate: () => Uint8Array | undefined,
+  ): Promise<Metadata> {
+    const { access, authenticate, deadlines, maxCalls, closed } = this.#options;
     const declared = access.get(call.path);
     if (declared?.kind === "public") {
       if (this.#public.size >= MAX_PUBLIC_CALLS) throw busy(MAX_PUBLIC_CALLS);
@@ -143,7 +149,7 @@ export class CallGuard {
       if (!isStream) call.limitTime(deadlines.unaryDefaultMs, deadlines.unaryMaxMs);
       return withoutCredentials(metadata);
     }
-    const caller = await verifyToken(metadata.get("authorization"));
+    const caller = await authenticate({ authorization: metadata.get("authorization"), certificate });
     call.identify(caller);
     authorize(caller, declared, call.path);
     const refusal = closed();

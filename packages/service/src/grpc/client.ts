@@ -8,10 +8,12 @@ import {
   type MessageShape,
   toBinary,
 } from "@bufbuild/protobuf";
-import { type ChannelCredentials, Client as GrpcClient, Metadata, status } from "@grpc/grpc-js";
+import { ChannelCredentials, Metadata, status } from "@grpc/grpc-js";
 import { methodPath } from "../auth/permissions.ts";
 import { ClientError } from "../errors/client-error.ts";
 import { REQUEST_ID_KEY } from "../errors/status.ts";
+import type { TlsSource } from "../tls/tls-source.ts";
+import { type Channel, type ChannelSecurity, openChannel } from "./channel.ts";
 import { KEEPALIVE_TIME_MS, KEEPALIVE_TIMEOUT_MS, MAX_MESSAGE_BYTES } from "./limits.ts";
 
 /**
@@ -56,6 +58,17 @@ export interface ClientOptions {
   readonly timeoutMs?: number;
   /** Name that the server's certificate must have, where it differs from the address. */
   readonly serverName?: string;
+  /**
+   * The service that must answer, proven by the SPIFFE id of its certificate, whatever host that names: within the mesh,
+   * where addresses come and go. Needs a {@link TlsSource}.
+   */
+  readonly serverIdentity?: ServerIdentity;
+}
+
+export interface ServerIdentity {
+  readonly service: string;
+  /** @default "persona-mesh" */
+  readonly trustDomain?: string;
 }
 
 export interface CallOptions {
@@ -72,18 +85,21 @@ export const UNARY_TIMEOUT_MS = 60_000;
 
 /**
  * @param address - `host:port`, or any target that gRPC resolves, such as `dns:///workers:7070`
+ * @param security - with a {@link TlsSource}, calls after a change of certificates use a new connection; the source
+ *   stays its owner's to close
  * @throws ClientError when a token would travel unprotected
  */
 export function createClient<Service extends DescService>(
   service: Service,
   address: string,
-  credentials: ChannelCredentials,
+  security: ChannelCredentials | TlsSource,
   options: ClientOptions = {},
 ): Client<Service> {
-  if (options.token !== undefined && !credentials._isSecure() && !options.allowInsecureToken && !isLoopback(address)) {
+  const isSecure = !(security instanceof ChannelCredentials) || security._isSecure();
+  if (options.token !== undefined && !isSecure && !options.allowInsecureToken && !isLoopback(address)) {
     throw new ClientError(status.FAILED_PRECONDITION, "CONFIG_INVALID", `a token to ${address} needs TLS`);
   }
-  const grpcClient = new GrpcClient(address, credentials, {
+  const channel = openChannel(address, channelSecurity(security, options), {
     "grpc.max_receive_message_length": MAX_MESSAGE_BYTES,
     "grpc.max_send_message_length": MAX_MESSAGE_BYTES,
     "grpc.keepalive_time_ms": KEEPALIVE_TIME_MS,
@@ -94,7 +110,7 @@ export function createClient<Service extends DescService>(
       ? {}
       : { "grpc.ssl_target_name_override": options.serverName, "grpc.default_authority": options.serverName }),
   });
-  const connection: Connection = { grpcClient, running: new Set(), options };
+  const connection: Connection = { channel, running: new Set(), options };
   const methods = service.methods.map((method) => [
     method.localName,
     method.methodKind === "unary" ? unary(connection, method) : stream(connection, method),
@@ -102,26 +118,38 @@ export function createClient<Service extends DescService>(
   const close = () => {
     // grpc-js alone would keep the connection open until the calls end by themselves.
     for (const call of connection.running) call.cancel();
-    grpcClient.close();
+    channel.close();
   };
   return Object.assign(Object.fromEntries(methods), { close, [Symbol.dispose]: close }) as Client<Service>;
 }
 
 interface Connection {
-  readonly grpcClient: GrpcClient;
+  readonly channel: Channel;
   readonly running: Set<{ cancel(): void }>;
   readonly options: ClientOptions;
 }
 
-function unary({ grpcClient, running, options }: Connection, method: DescMethod) {
+function channelSecurity(
+  security: ChannelCredentials | TlsSource,
+  { serverIdentity }: ClientOptions,
+): ChannelCredentials | ChannelSecurity {
+  if (!(security instanceof ChannelCredentials)) {
+    return { source: security, ...(serverIdentity === undefined ? {} : { serverIdentity }) };
+  }
+  if (serverIdentity === undefined) return security;
+  throw new ClientError(status.FAILED_PRECONDITION, "CONFIG_INVALID", "serverIdentity needs a TlsSource");
+}
+
+function unary({ channel, running, options }: Connection, method: DescMethod) {
   return async (request: MessageInitShape<DescMessage>, callOptions: CallOptions = {}) => {
     const metadata = await callMetadata(options, callOptions);
     const { signal } = callOptions;
     throwIfAborted(signal);
+    const lease = channel.lease();
     let release = () => {};
     try {
       return await new Promise((resolve, reject) => {
-        const call = grpcClient.makeUnaryRequest(
+        const call = lease.client.makeUnaryRequest(
           methodPath(method),
           encoder(method.input),
           decoder(method.output),
@@ -136,16 +164,18 @@ function unary({ grpcClient, running, options }: Connection, method: DescMethod)
       throw ClientError.from(error);
     } finally {
       release();
+      lease.release();
     }
   };
 }
 
-function stream({ grpcClient, running, options }: Connection, method: DescMethod) {
+function stream({ channel, running, options }: Connection, method: DescMethod) {
   return (request: MessageInitShape<DescMessage>, callOptions: CallOptions = {}) => ({
     async *[Symbol.asyncIterator]() {
       const metadata = await callMetadata(options, callOptions);
       throwIfAborted(callOptions.signal);
-      const call = grpcClient.makeServerStreamRequest(
+      const lease = channel.lease();
+      const call = lease.client.makeServerStreamRequest(
         methodPath(method),
         encoder(method.input),
         decoder(method.output),
@@ -163,6 +193,7 @@ function stream({ grpcClient, running, options }: Connection, method: DescMethod
       } finally {
         release();
         call.cancel();
+        lease.release();
       }
     },
   });

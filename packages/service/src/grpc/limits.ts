@@ -16,6 +16,12 @@ export const KEEPALIVE_TIMEOUT_MS = 20_000;
 /** Connections without any call are closed after this; clients reconnect by themselves. */
 export const MAX_CONNECTION_IDLE_MS = 30 * 60_000;
 
+/**
+ * Connections are asked to end after this, their calls run on: clients reconnect with the certificate that they have by
+ * then, and spread over the servers that there are by then.
+ */
+export const MAX_CONNECTION_AGE_MS = 60 * 60_000;
+
 /** Health watches and reflection streams need no token; this many may be open at once. */
 export const MAX_PUBLIC_CALLS = 128;
 

@@ -1,7 +1,6 @@
-import { readFile } from "node:fs/promises";
-import { createSecureContext } from "node:tls";
 import type { DescService } from "@bufbuild/protobuf";
 import { Server, ServerCredentials } from "@grpc/grpc-js";
+import { createAuthenticator } from "../auth/authenticator.ts";
 import { ensureDevKeys } from "../auth/dev-keys.ts";
 import { openJwksFile } from "../auth/jwks-file.ts";
 import { type Access, declaredAccess } from "../auth/permissions.ts";
@@ -17,12 +16,16 @@ import {
   HANDLER_GRACE_MS,
   KEEPALIVE_TIME_MS,
   KEEPALIVE_TIMEOUT_MS,
+  MAX_CONNECTION_AGE_MS,
   MAX_CONNECTION_IDLE_MS,
   MAX_MESSAGE_BYTES,
   MAX_STREAMS_PER_CONNECTION,
 } from "../grpc/limits.ts";
 import { addReflection, REFLECTION_ACCESS } from "../grpc/reflection.ts";
 import type { Logger } from "../log.ts";
+import { RotatingServerCredentials } from "../tls/server-credentials.ts";
+import { clientCertificates, openServerTls } from "../tls/service-tls.ts";
+import type { TlsSource } from "../tls/tls-source.ts";
 import { startManagement } from "./management.ts";
 import { portError } from "./port-error.ts";
 
@@ -30,6 +33,8 @@ export interface ServerOptions {
   readonly services: readonly BoundService[];
   readonly config: ServiceValues;
   readonly log: Logger;
+  /** Name of the service in the mesh, which its development certificate bears. @default "persona-mesh" */
+  readonly name?: string;
   /** How errors of other packages become reasons; tried in order. */
   readonly errorMappers?: readonly ErrorMapper[];
   /**
@@ -92,7 +97,10 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
       ...health.access,
       ...(hasReflection ? REFLECTION_ACCESS : []),
     ]),
-    verifyToken: createTokenVerifier(keys, { issuer: config.authIssuer, audience: config.authAudience }),
+    authenticate: createAuthenticator(
+      createTokenVerifier(keys, { issuer: config.authIssuer, audience: config.authAudience }),
+      config.trustDomain,
+    ),
     log,
     mappers: options.errorMappers ?? [],
     deadlines: {
@@ -115,6 +123,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
     "grpc.max_receive_message_length": MAX_MESSAGE_BYTES,
     "grpc.max_send_message_length": MAX_MESSAGE_BYTES,
     "grpc.max_concurrent_streams": MAX_STREAMS_PER_CONNECTION,
+    "grpc.max_connection_age_ms": MAX_CONNECTION_AGE_MS,
     "grpc.max_connection_idle_ms": MAX_CONNECTION_IDLE_MS,
     "grpc.keepalive_time_ms": KEEPALIVE_TIME_MS,
     "grpc.keepalive_timeout_ms": KEEPALIVE_TIMEOUT_MS,
@@ -131,11 +140,13 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
       services.map(({ service }) => service),
     );
 
-  const port = await bind(server, config);
+  const tls = await openServerTls(config, options.name ?? "persona-mesh", log);
+  const port = await bind(server, config, tls);
   const management = await startManagement(config.managementHost, config.managementPort, {
     ready: () => phase === "serving",
     describe: () => (phase === "serving" ? "ready" : phase),
   }).catch((error: unknown) => {
+    tls?.close();
     server.forceShutdown();
     throw error;
   });
@@ -151,6 +162,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
 
   const kill = async () => {
     phase = "closed";
+    tls?.close();
     server.forceShutdown();
     await management.close();
   };
@@ -189,8 +201,11 @@ function draining(): ServiceError {
   return new ServiceError("DRAINING", "the server is shutting down");
 }
 
-async function bind(server: Server, config: ServiceValues): Promise<number> {
-  const credentials = await serverCredentials(config);
+async function bind(server: Server, config: ServiceValues, tls: TlsSource | undefined): Promise<number> {
+  const credentials =
+    tls === undefined
+      ? ServerCredentials.createInsecure()
+      : new RotatingServerCredentials(tls, clientCertificates(config));
   const host = config.grpcHost.includes(":") ? `[${config.grpcHost}]` : config.grpcHost;
   return new Promise((resolve, reject) => {
     server.bindAsync(`${host}:${config.grpcPort}`, credentials, (error, port) => {
@@ -198,36 +213,6 @@ async function bind(server: Server, config: ServiceValues): Promise<number> {
       else reject(portError(error, "grpcPort", config.grpcHost, config.grpcPort));
     });
   });
-}
-
-async function serverCredentials(config: ServiceValues): Promise<ServerCredentials> {
-  const { tlsCertFile, tlsKeyFile, tlsClientCaFile } = config;
-  if (tlsCertFile === undefined || tlsKeyFile === undefined) return ServerCredentials.createInsecure();
-  const [certificates, key, clientCa] = await Promise.all([
-    readPem("tlsCertFile", tlsCertFile),
-    readPem("tlsKeyFile", tlsKeyFile),
-    tlsClientCaFile === undefined ? null : readPem("tlsClientCaFile", tlsClientCaFile),
-  ]);
-  try {
-    createSecureContext({ cert: certificates, key, ...(clientCa === null ? {} : { ca: clientCa }) });
-  } catch (error) {
-    throw new ServiceError(
-      "CONFIG_INVALID",
-      `tlsCertFile, tlsKeyFile: not a usable pair: ${(error as Error).message}`,
-      {
-        cause: error,
-      },
-    );
-  }
-  return ServerCredentials.createSsl(clientCa, [{ private_key: key, cert_chain: certificates }], clientCa !== null);
-}
-
-async function readPem(optionName: string, path: string): Promise<Buffer> {
-  try {
-    return await readFile(path);
-  } catch (error) {
-    throw new ServiceError("CONFIG_INVALID", `${optionName}: ${(error as Error).message}`, { cause: error });
-  }
 }
 
 /** A wildcard address is reached through this machine's own. */
