@@ -5,7 +5,8 @@ import { RegistryDialect } from "./registry-dialect.ts";
 import type { Database } from "./schema.ts";
 
 /** Roles of the database that the registry works under; a connection has one for its whole life. */
-export type DatabaseRole = "persona_service" | "persona_watch" | "persona_auditor";
+export const DATABASE_ROLES = ["persona_service", "persona_watch", "persona_auditor"] as const;
+export type DatabaseRole = (typeof DATABASE_ROLES)[number];
 
 export interface ConnectOptions extends DatabaseUrlOptions {
   /** See {@link parseDatabaseUrl}. The login must be a member of `role` that may SET it. */

@@ -3,6 +3,7 @@ import {
   chownSync,
   closeSync,
   existsSync,
+  linkSync,
   mkdirSync,
   mkdtempSync,
   openSync,
@@ -33,6 +34,8 @@ export interface EmbeddedOptions {
    * @default "durable"
    */
   readonly durability?: "durable" | "scratch";
+  /** Remove the folder when the server has ended, even if its owner was killed. @default false */
+  readonly temporary?: boolean;
   /** Longest start, recovery after a crash included, in milliseconds. @default 60000 */
   readonly startTimeoutMs?: number;
 }
@@ -45,8 +48,10 @@ export interface EmbeddedPostgres {
   readonly pid: number;
   /** How long the start took, in milliseconds: making the cluster (0 when it was there), and serving. */
   readonly timings: { readonly initMs: number; readonly startMs: number };
-  /** URL of a database of this server, as its superuser. @default the database "postgres" */
-  url(database?: string): string;
+  /** URL of a database, for a user whose password this server's folder holds. @default "postgres" for both */
+  url(database?: string, user?: string): string;
+  /** The password of a user, made when it is first asked for; whoever creates the user gives it to the server. */
+  password(user: string): string;
   /** Settles when the server has ended, whoever ended it. Never for another's server. */
   readonly ended: Promise<number>;
   /** Fast shutdown, when it is ours. */
@@ -67,7 +72,7 @@ export async function openEmbedded(options: EmbeddedOptions): Promise<EmbeddedPo
     const giveBack = claim(folder);
     if (giveBack !== undefined) {
       try {
-        return await start(folder, options.durability ?? "durable", giveBack, deadline);
+        return await start(folder, options, giveBack, deadline);
       } catch (error) {
         giveBack();
         throw error;
@@ -82,7 +87,6 @@ export async function openEmbedded(options: EmbeddedOptions): Promise<EmbeddedPo
 
 const DATA = "data";
 const LOG = "postgres.log";
-const PASSWORD = "superuser-password";
 /** The port names the socket's file; nothing listens on TCP. */
 const SOCKET_FILE = ".s.PGSQL.5432";
 /** Longest path of a Unix socket: 103 bytes and a final zero on macOS, 107 on Linux. */
@@ -93,24 +97,25 @@ const ATTACH_POLL_MS = 50;
 
 async function start(
   folder: string,
-  durability: "durable" | "scratch",
+  { durability = "durable", temporary = false }: EmbeddedOptions,
   giveBack: () => void,
   deadline: number,
 ): Promise<EmbeddedPostgres> {
   const user = runAs();
+  // Who ends the server removes its folder.
+  if (temporary && user !== undefined) chownSync(folder, user.uid, user.gid);
   const binaries = await findBinaries();
   const dataFolder = join(folder, DATA);
   if (user !== undefined) for (const path of [dataFolder, binaries.postgres]) assertReachable(path, user);
   await clearDataFolder(dataFolder);
 
-  const password = readPassword(folder) ?? newPassword(folder);
-  const initMs = initCluster(binaries, dataFolder, password, user, durability === "durable");
+  const initMs = initCluster(binaries, dataFolder, passwordOf(folder, SUPERUSER), user, durability === "durable");
   const begin = performance.now();
   const socketFolder = makeSocketFolder(folder, user);
   const command = [binaries.postgres, "-D", dataFolder, ...settings(socketFolder, durability)];
   while (true) {
     const output = openLog(folder);
-    const supervisor = new Supervisor(command, output, user, dataFolder);
+    const supervisor = new Supervisor(command, { output, user, ...(temporary ? { remove: folder } : {}) });
     closeSync(output);
     const pid = await untilReady(dataFolder, supervisor, deadline);
     if (pid !== undefined) {
@@ -119,7 +124,7 @@ async function start(
         owned: true,
         pid,
         timings: { initMs, startMs: performance.now() - begin },
-        url: (database) => superuserUrl(folder, socketFolder, database),
+        ...access(folder, socketFolder),
         ended: supervisor.ended,
         async close() {
           supervisor.stop();
@@ -144,7 +149,7 @@ function attached(folder: string, pid: number, socketFolder: string): EmbeddedPo
     owned: false,
     pid,
     timings: { initMs: 0, startMs: 0 },
-    url: (database) => superuserUrl(folder, socketFolder, database),
+    ...access(folder, socketFolder),
     ended: new Promise(() => undefined),
     close: () => Promise.resolve(),
   };
@@ -206,25 +211,32 @@ function shortTemporaryFolder(): string {
   return Buffer.byteLength(join(folder, "persona-pg-XXXXXX", SOCKET_FILE)) <= MAX_SOCKET_PATH ? folder : "/tmp";
 }
 
-function superuserUrl(folder: string, socketFolder: string, database = "postgres"): string {
-  return socketUrl(socketFolder, SUPERUSER, readPassword(folder) ?? "", database);
+function access(folder: string, socketFolder: string): Pick<EmbeddedPostgres, "url" | "password"> {
+  return {
+    password: (user) => passwordOf(folder, user),
+    url(database = "postgres", user = SUPERUSER) {
+      const credentials = `${encodeURIComponent(user)}:${encodeURIComponent(passwordOf(folder, user))}`;
+      // The host before the path is never asked: the form needs one, and libpq knows the parameter too.
+      return `postgresql://${credentials}@localhost/${encodeURIComponent(database)}?host=${encodeURIComponent(socketFolder)}`;
+    },
+  };
 }
 
-/** URL of a database behind a Unix socket. The host before the path is never asked: libpq wants the form. */
-export function socketUrl(socketFolder: string, user: string, password: string, database: string): string {
-  const credentials = `${encodeURIComponent(user)}:${encodeURIComponent(password)}`;
-  return `postgresql://${credentials}@localhost/${encodeURIComponent(database)}?host=${encodeURIComponent(socketFolder)}`;
-}
-
-function readPassword(folder: string): string | undefined {
-  const path = join(folder, PASSWORD);
-  return existsSync(path) ? readFileSync(path, "utf8") : undefined;
-}
-
-function newPassword(folder: string): string {
-  const password = randomBytes(24).toString("base64url");
-  writeFileSync(join(folder, PASSWORD), password, { mode: 0o600, flag: "wx", flush: true });
-  return password;
+function passwordOf(folder: string, user: string): string {
+  const path = join(folder, `${user}.password`);
+  if (!existsSync(path)) {
+    const mine = `${path}.${process.pid}`;
+    writeFileSync(mine, randomBytes(24).toString("base64url"), { mode: 0o600, flush: true });
+    try {
+      // Whole or not at all, and the first of several wins.
+      linkSync(mine, path);
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw error;
+    } finally {
+      rmSync(mine);
+    }
+  }
+  return readFileSync(path, "utf8");
 }
 
 function openLog(folder: string): number {

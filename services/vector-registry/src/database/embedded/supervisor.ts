@@ -11,12 +11,19 @@ export class Supervisor {
   readonly ended: Promise<number>;
   readonly #child: ChildProcess;
 
-  constructor(command: readonly string[], output: number, user: RunAs | undefined, cwd: string) {
+  /**
+   * @param command - the server and its arguments
+   * @param options.output - file descriptor that takes what it writes
+   * @param options.user - under whom it runs; undefined for ourselves
+   * @param options.remove - folder that is removed when the server has ended, even if we are gone by then
+   */
+  constructor(command: readonly string[], options: { output: number; user: RunAs | undefined; remove?: string }) {
+    const { output, user, remove = "" } = options;
     this.#child = spawn("/bin/sh", ["-c", SCRIPT, "persona-postgres", ...command], {
-      cwd,
+      cwd: "/",
       detached: true,
       stdio: ["ignore", output, output, "pipe"],
-      env: { PATH: process.env["PATH"] ?? "/usr/bin:/bin", LC_ALL: "C" },
+      env: { PATH: process.env["PATH"] ?? "/usr/bin:/bin", LC_ALL: "C", REMOVE: remove },
       ...user,
     });
     // Reset when the shell dies first; there is nothing to do about it then.
@@ -68,5 +75,6 @@ exec 3<&-
 wait "$server"
 code=$?
 kill "$watcher" 2>/dev/null
+[ -z "$REMOVE" ] || rm -rf -- "$REMOVE"
 exit "$code"
 `;
