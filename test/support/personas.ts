@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import { mkdir, rename, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { EXTRACTOR_VERSION, encodeVector, VECTOR_FORMAT_VERSION, type VectorManifest } from "@persona-mesh/steering";
+import { EXTRACTOR_VERSION, type ExtractedManifest, encodeVector, VECTOR_FORMAT_VERSION } from "@persona-mesh/steering";
 import { unitDirection } from "./random.ts";
 import type { ServedModel } from "./served-model.ts";
 
@@ -58,7 +58,7 @@ export function vectorFile({ name, seed }: Pick<TestPersona, "name" | "seed">): 
 export function vectorBytes(
   { model, referenceNorms }: ServedModel,
   { name, seed, layers }: Pick<TestPersona, "name" | "seed" | "layers">,
-  changes: Partial<VectorManifest> = {},
+  changes: Partial<ExtractedManifest> = {},
 ): Uint8Array {
   const hiddenSize = changes.hiddenSize ?? model.hiddenSize;
   const directions = new Map(layers.map((layer) => [layer, unitDirection(seed * 1000 + layer, hiddenSize)]));

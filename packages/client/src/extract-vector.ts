@@ -12,6 +12,7 @@ import {
   BaselineAccumulator,
   canonicalJson,
   EXTRACTOR_VERSION,
+  type ExtractedManifest,
   type Extraction,
   type ExtractionMethod,
   encodeVector,
@@ -23,7 +24,6 @@ import {
   requireSeparation,
   SteeringError,
   VECTOR_FORMAT_VERSION,
-  type VectorManifest,
   type VectorVersion,
   versionDigest,
 } from "@persona-mesh/steering";
@@ -73,7 +73,7 @@ export type ExtractionProgress =
   | { readonly kind: "extracted"; readonly extraction: Extraction };
 
 export interface ExtractedVector {
-  readonly version: VectorVersion;
+  readonly version: VectorVersion<ExtractedManifest>;
   /** The canonical bytes, which are the vector file. */
   readonly bytes: Uint8Array;
   /** sha256 of the bytes. */
@@ -248,9 +248,9 @@ function versionOf(
   extraction: Extraction,
   model: GetModelResponse,
   options: ExtractVectorOptions & { readonly pooling: Pooling },
-): VectorVersion {
+): VectorVersion<ExtractedManifest> {
   const { layers } = extraction;
-  const manifest: VectorManifest = {
+  const manifest: ExtractedManifest = {
     formatVersion: VECTOR_FORMAT_VERSION,
     name: options.name,
     modelChecksum: model.modelChecksum,

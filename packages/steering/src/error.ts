@@ -68,6 +68,14 @@ export type VectorFormatReason =
   | "VECTOR_TENSORS_INVALID"
   | "VECTOR_NOT_FINITE"
   | "VECTOR_NOT_UNIT"
+  /** Not a format that is read here. */
+  | "VECTOR_FORMAT_UNKNOWN"
+  /** A pickle, or a container of pickles: reading one runs code that came with it. */
+  | "VECTOR_PICKLE_REFUSED"
+  /** The file says that another program wrote it than the one that was named. */
+  | "VECTOR_PRODUCER_MISMATCH"
+  /** A layer that the readers of the format cannot be told of. */
+  | "VECTOR_LAYER_UNWRITABLE"
   /** Readable, but not the one spelling that the digest is taken over. */
   | "VECTOR_NOT_CANONICAL";
 

@@ -37,6 +37,13 @@ export {
 } from "./composition.ts";
 export { MAX_OVERLAP, MIN_REMAINDER, TOTAL_DOSE_CAPS } from "./composition-findings.ts";
 export { type ContrastivePairs, MAX_PAIRS, MIN_PAIRS } from "./contrastive-pairs.ts";
+export {
+  type CompositionDescription,
+  describeComposition,
+  type FindingDescription,
+  type LayerDescription,
+} from "./describe-composition.ts";
+export { diffVersions, type FieldDiff, type LayerDiff, type VersionDiff } from "./diff-versions.ts";
 export type { ExtractionMethod } from "./difference-axis.ts";
 export { entropyOfLogits, entropyOfProbabilities, logSumExp } from "./entropy.ts";
 export {
@@ -51,6 +58,18 @@ export {
 } from "./error.ts";
 export { EXTRACTOR_VERSION, type ExtractOptions, extract } from "./extract.ts";
 export type { Baseline, Extraction, LayerExtraction, LayerQuality } from "./extraction.ts";
+export {
+  type ControlVector,
+  type ImportedDirection,
+  type ImportFinding,
+  type ImportFindingReason,
+  type ReadOptions,
+  readControlVector,
+} from "./formats/control-vector.ts";
+export { type ImportOptions, importedVersion } from "./formats/imported-version.ts";
+export { type ControlVectorFormat, PRODUCERS, type Producer } from "./formats/producer.ts";
+export { type WriteGgufOptions, writeGguf } from "./formats/write-gguf.ts";
+export { type WriteSafetensorsOptions, writeSafetensors } from "./formats/write-safetensors.ts";
 export { klDivergence } from "./kl.ts";
 export { middleBand } from "./layer-band.ts";
 export { REPETITION_WINDOW, repetition, replyRepetition } from "./repetition.ts";
@@ -66,6 +85,10 @@ export {
   versionDigest,
 } from "./vector-file.ts";
 export {
+  type ExtractedManifest,
+  IMPORTED_FORMAT_VERSION,
+  type ImportedManifest,
+  type ImportedOrigin,
   MAX_HIDDEN_SIZE,
   MAX_LAYER_COUNT,
   type Pooling,

@@ -5,12 +5,14 @@ import { SteeringError } from "./error.ts";
 import reference from "./fixtures/file.json" with { type: "json" };
 import { gaussian, randomVector, reasonOf, rowsOf } from "./testing/support.ts";
 import { decodeVector, encodeVector, MAX_HEADER_BYTES, type VectorVersion, versionDigest } from "./vector-file.ts";
-import { MAX_LAYER_COUNT, type VectorManifest } from "./vector-manifest.ts";
+import { type ExtractedManifest, MAX_LAYER_COUNT } from "./vector-manifest.ts";
 import { normalize } from "./vector-math.ts";
 
 const HEX = "0123456789abcdef".repeat(4);
 
-function version(options: { layers?: number[]; hidden?: number; seed?: number; change?: object } = {}): VectorVersion {
+function version(
+  options: { layers?: number[]; hidden?: number; seed?: number; change?: object } = {},
+): VectorVersion<ExtractedManifest> {
   const { layers = [2, 3, 10], hidden = 16, seed = 1, change = {} } = options;
   const next = gaussian(seed);
   const quality = {
@@ -21,7 +23,7 @@ function version(options: { layers?: number[]; hidden?: number; seed?: number; c
     normBefore: 1.25,
     removedCosine: -0.3,
   };
-  const manifest: VectorManifest = {
+  const manifest: ExtractedManifest = {
     formatVersion: 1,
     name: "cheerful",
     modelChecksum: HEX,
@@ -106,7 +108,7 @@ describe("a version", () => {
   test("is written to the same bytes whatever the order of keys and layers, and is known by their digest", () => {
     const { manifest, directions } = version();
     const turned = {
-      manifest: Object.fromEntries(Object.entries(manifest).toReversed()) as unknown as VectorManifest,
+      manifest: Object.fromEntries(Object.entries(manifest).toReversed()) as unknown as ExtractedManifest,
       directions: new Map([...directions].toReversed()),
     };
     expect(encodeVector(turned)).toEqual(encodeVector({ manifest, directions }));
@@ -150,7 +152,7 @@ describe("a version", () => {
 const fixtureBytes = Uint8Array.from(Buffer.from(reference.file, "base64"));
 
 test("the bytes are those that the safetensors library writes", () => {
-  const manifest = reference.manifest as VectorManifest;
+  const manifest = reference.manifest as ExtractedManifest;
   const rows = rowsOf(reference.directions, manifest.hiddenSize);
   const directions = new Map(manifest.layers.map((layer, i) => [layer, rows[i] as Float32Array]));
   expect(encodeVector({ manifest, directions })).toEqual(fixtureBytes);

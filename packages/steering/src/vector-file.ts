@@ -15,8 +15,8 @@ import { isFiniteVector, norm } from "./vector-math.ts";
  */
 
 /** A manifest and the unit directions that it describes. */
-export interface VectorVersion {
-  readonly manifest: VectorManifest;
+export interface VectorVersion<Manifest extends VectorManifest = VectorManifest> {
+  readonly manifest: Manifest;
   /** By layer; float32[hidden] each. */
   readonly directions: ReadonlyMap<number, Float32Array>;
 }

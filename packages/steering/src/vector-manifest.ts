@@ -1,29 +1,31 @@
 import type { ExtractionMethod } from "./difference-axis.ts";
 import { SteeringError } from "./error.ts";
 import type { LayerQuality } from "./extraction.ts";
+import { CONTROL_VECTOR_FORMATS, type ControlVectorFormat, PRODUCERS, type Producer } from "./formats/producer.ts";
 
-/** The layout of the manifest and of the file around it. */
+/**
+ * The manifest's format says where the vector comes from: 1 for what was extracted here, 2 for what was imported. Extracted
+ * vectors keep the layout that they have always had, since their digests are taken over it.
+ */
 export const VECTOR_FORMAT_VERSION = 1;
+export const IMPORTED_FORMAT_VERSION = 2;
 
 /** Widest residual stream and deepest model that a file may speak of; today's largest are 16384 and 126. */
 export const MAX_HIDDEN_SIZE = 65_536;
 export const MAX_LAYER_COUNT = 512;
 
-/** Longest name and creator. */
-const MAX_TEXT_LENGTH = 128;
+/** Longest name, creator and model hint. */
+export const MAX_TEXT_LENGTH = 128;
 
 /** Where in a sample the residual was read. */
 export type Pooling = "last_prompt_token" | "response_mean";
 
-/** How a vector version was made, and what it may be used with. Everything but `createdBy` is needed. */
-export interface VectorManifest {
-  readonly formatVersion: typeof VECTOR_FORMAT_VERSION;
+/** What every version says, wherever it comes from. */
+interface CommonManifest {
   /** The concept, 1 to 128 printable characters. */
   readonly name: string;
   /** The weights that the vector belongs to, sha256 in lower-case hex. */
   readonly modelChecksum: string;
-  /** The graphs that the activations were captured with, sha256 in lower-case hex. */
-  readonly graphDigest: string;
   readonly hiddenSize: number;
   /** Blocks of the model. */
   readonly layerCount: number;
@@ -32,6 +34,15 @@ export interface VectorManifest {
   readonly layers: readonly number[];
   /** In the order of `layers`; float32 values. */
   readonly referenceNorms: readonly number[];
+  /** Who made it; absent where the registry knows. */
+  readonly createdBy?: string;
+}
+
+/** A version that was extracted here: how, from what, and what it is worth. */
+export interface ExtractedManifest extends CommonManifest {
+  readonly formatVersion: typeof VECTOR_FORMAT_VERSION;
+  /** The graphs that the activations were captured with, sha256 in lower-case hex. */
+  readonly graphDigest: string;
   readonly method: ExtractionMethod;
   readonly pooling: Pooling;
   readonly extractorVersion: string;
@@ -42,9 +53,32 @@ export interface VectorManifest {
   readonly baselineDigest: string;
   /** In the order of `layers`. */
   readonly quality: readonly LayerQuality[];
-  /** Who made it; absent where the registry knows. */
-  readonly createdBy?: string;
 }
+
+/** A version that was made elsewhere. Nobody here measured what it is worth: it has no figures of quality. */
+export interface ImportedManifest extends CommonManifest {
+  readonly formatVersion: typeof IMPORTED_FORMAT_VERSION;
+  /** The graphs that it is meant to act in, sha256 in lower-case hex; absent where only the weights are known. */
+  readonly graphDigest?: string;
+  readonly origin: ImportedOrigin;
+}
+
+/** The file that a version was imported from. */
+export interface ImportedOrigin {
+  readonly kind: "imported";
+  readonly format: ControlVectorFormat;
+  /** Who wrote the file, as the importer said: it decides which block a direction's number means. */
+  readonly producer: Producer;
+  /** Of the file as it came, sha256 in lower-case hex. */
+  readonly fileDigest: string;
+  /** What the file calls its model. */
+  readonly modelHint?: string;
+  /** Lengths of the directions in the file, in the order of `layers`. */
+  readonly norms: readonly number[];
+}
+
+/** How a vector version was made, and what it may be used with. */
+export type VectorManifest = ExtractedManifest | ImportedManifest;
 
 /** Checks one field's value, and gives it back typed. */
 type FieldCheck<T> = (value: unknown, field: string) => T;
@@ -56,33 +90,68 @@ type FieldCheck<T> = (value: unknown, field: string) => T;
  * @throws SteeringError VECTOR_MANIFEST_INVALID naming the field
  */
 export function parseManifest(value: unknown): VectorManifest {
-  const manifest = record<VectorManifest>("manifest", value, {
-    formatVersion: oneOf(VECTOR_FORMAT_VERSION),
-    name: text,
-    modelChecksum: digest,
-    graphDigest: digest,
-    hiddenSize: whole(1, MAX_HIDDEN_SIZE),
-    layerCount: whole(1, MAX_LAYER_COUNT),
-    site: oneOf("post_block"),
-    layers: list(whole(0, MAX_LAYER_COUNT - 1)),
-    referenceNorms: list(referenceNorm),
-    method: oneOf("MEAN_DIFF", "PCA_CENTER", "PCA_DIFF"),
-    pooling: oneOf("last_prompt_token", "response_mean"),
-    extractorVersion: text,
-    pairCount: whole(1, Number.MAX_SAFE_INTEGER),
-    pairsDigest: digest,
-    baselineDigest: digest,
-    quality: list(quality),
-    createdBy: optional(text),
-  });
-  const { layers, layerCount, referenceNorms, quality: figures } = manifest;
+  const manifest = isImported(value)
+    ? record<ImportedManifest>("manifest", value, {
+        ...COMMON_CHECKS,
+        formatVersion: oneOf(IMPORTED_FORMAT_VERSION),
+        graphDigest: optional(digest),
+        origin,
+      })
+    : record<ExtractedManifest>("manifest", value, {
+        ...COMMON_CHECKS,
+        formatVersion: oneOf(VECTOR_FORMAT_VERSION),
+        graphDigest: digest,
+        method: oneOf("MEAN_DIFF", "PCA_CENTER", "PCA_DIFF"),
+        pooling: oneOf("last_prompt_token", "response_mean"),
+        extractorVersion: text,
+        pairCount: whole(1, Number.MAX_SAFE_INTEGER),
+        pairsDigest: digest,
+        baselineDigest: digest,
+        quality: list(quality),
+      });
+  const { layers, layerCount } = manifest;
   for (const [i, layer] of layers.entries()) {
     if (layer >= layerCount) fail("layers", `layer ${layer} of a model of ${layerCount}`);
     if (i > 0 && layer <= (layers[i - 1] as number)) fail("layers", "not ascending");
   }
-  if (referenceNorms.length !== layers.length) fail("referenceNorms", "not one per layer");
-  if (figures.length !== layers.length) fail("quality", "not one per layer");
+  const perLayer: readonly (readonly [string, readonly unknown[]])[] = [
+    ["referenceNorms", manifest.referenceNorms],
+    manifest.formatVersion === VECTOR_FORMAT_VERSION
+      ? ["quality", manifest.quality]
+      : ["origin.norms", manifest.origin.norms],
+  ];
+  for (const [field, values] of perLayer) if (values.length !== layers.length) fail(field, "not one per layer");
   return manifest;
+}
+
+function isImported(value: unknown): boolean {
+  return (
+    typeof value === "object" &&
+    value !== null &&
+    (value as { readonly formatVersion?: unknown }).formatVersion === IMPORTED_FORMAT_VERSION
+  );
+}
+
+const COMMON_CHECKS = {
+  name: text,
+  modelChecksum: digest,
+  hiddenSize: whole(1, MAX_HIDDEN_SIZE),
+  layerCount: whole(1, MAX_LAYER_COUNT),
+  site: oneOf("post_block"),
+  layers: list(whole(0, MAX_LAYER_COUNT - 1)),
+  referenceNorms: list(referenceNorm),
+  createdBy: optional(text),
+};
+
+function origin(value: unknown, field: string): ImportedOrigin {
+  return record<ImportedOrigin>(field, value, {
+    kind: oneOf("imported"),
+    format: oneOf(...CONTROL_VECTOR_FORMATS),
+    producer: oneOf(...PRODUCERS),
+    fileDigest: digest,
+    modelHint: optional(text),
+    norms: list(between(Number.MIN_VALUE, Number.MAX_VALUE)),
+  });
 }
 
 function quality(value: unknown, field: string): LayerQuality {
@@ -157,16 +226,13 @@ function referenceNorm(value: unknown, field: string): number {
 }
 
 function text(value: unknown, field: string): string {
-  if (
-    typeof value === "string" &&
-    value.length >= 1 &&
-    value.length <= MAX_TEXT_LENGTH &&
-    value.isWellFormed() &&
-    !/\p{Cc}/u.test(value)
-  ) {
-    return value;
-  }
+  if (typeof value === "string" && isShortText(value)) return value;
   return fail(field, `not a text of 1 to ${MAX_TEXT_LENGTH} printable characters`);
+}
+
+/** Whether a manifest may hold it: 1 to {@link MAX_TEXT_LENGTH} printable characters. */
+export function isShortText(value: string): boolean {
+  return value.length >= 1 && value.length <= MAX_TEXT_LENGTH && value.isWellFormed() && !/\p{Cc}/u.test(value);
 }
 
 function digest(value: unknown, field: string): string {
