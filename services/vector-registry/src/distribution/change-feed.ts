@@ -1,0 +1,262 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import { fromBinary } from "@bufbuild/protobuf";
+import { type Change, ChangeSchema } from "@persona-mesh/protocol/registry";
+import type { Logger } from "@persona-mesh/service";
+import type { Kysely } from "kysely";
+import type { Database } from "../database/schema.ts";
+import type { ChangeListener } from "./change-listener.ts";
+
+/** All changes of one revision that concern one model. */
+export interface ReadChanges {
+  readonly revision: bigint;
+  readonly changes: readonly Change[];
+}
+
+/** What there is after a position. */
+export type Reading =
+  /** The changes up to `upTo`, oldest first: none where nothing concerned the model. */
+  | { readonly kind: "changes"; readonly sets: readonly ReadChanges[]; readonly upTo: bigint }
+  /** They are compacted away, or the position is of another history: only a snapshot helps. */
+  | { readonly kind: "compacted" }
+  /** The feed is closed. */
+  | { readonly kind: "closed" };
+
+interface StoredChange {
+  readonly revision: bigint;
+  readonly modelChecksum: string | null;
+  readonly change: Change;
+}
+
+/** Changes kept in memory for watchers that are up to date, which nearly all are. */
+const KEPT_CHANGES = 4096;
+
+/** Rows read at a time by the feed, and for a watcher that has fallen behind. */
+const BATCH_ROWS = 1000;
+
+/** How often the table is read without a hint: notifications are lost with their connection. Milliseconds. */
+const POLL_INTERVAL = 250;
+
+/** After a failed read. Milliseconds. */
+const RETRY_INTERVAL = 500;
+
+/**
+ * The changes of the registry in the order of their revisions, for any number of watchers of this replica.
+ *
+ * Revisions are taken from one locked row, so they commit in their order: whatever is committed up to the counter is
+ * there to be read, whichever replica wrote it. The feed reads each change once; a watcher holds nothing but its position
+ * and reads on from there when its client has room, so a slow one costs no memory.
+ */
+export class ChangeFeed implements AsyncDisposable {
+  readonly #db: Kysely<Database>;
+  readonly #listener: ChangeListener;
+  readonly #log: Logger;
+  readonly #closing = new AbortController();
+  /** Ascending; the newest {@link KEPT_CHANGES}. */
+  #kept: StoredChange[] = [];
+  /** Everything after it and up to the head is in `#kept`. */
+  #keptFrom: bigint;
+  #head: bigint;
+  #history = 0;
+  #waiting = new Set<() => void>();
+  #reading: Promise<void> | undefined;
+
+  /** @param db - connected as persona_watch */
+  static async open(db: Kysely<Database>, listener: ChangeListener, log: Logger): Promise<ChangeFeed> {
+    const feed = new ChangeFeed(db, listener, log, await readCounter(db));
+    feed.#reading = feed.#follow();
+    return feed;
+  }
+
+  private constructor(db: Kysely<Database>, listener: ChangeListener, log: Logger, { revision }: Counter) {
+    this.#db = db;
+    this.#listener = listener;
+    this.#log = log;
+    this.#head = revision;
+    this.#keptFrom = revision;
+  }
+
+  /** The newest revision that this replica has read. */
+  get head(): bigint {
+    return this.#head;
+  }
+
+  /** Changes when the database's history is another one: positions of before mean nothing then. */
+  get history(): number {
+    return this.#history;
+  }
+
+  /** Whether a position that a worker brings along is of this history. */
+  async knows(position: bigint): Promise<boolean> {
+    if (position <= this.#head) return true;
+    const { revision } = await readCounter(this.#db);
+    return position <= revision;
+  }
+
+  /** Resolves when there is something after `position`, the time is up, the signal fires or the feed closes. */
+  async wait(position: bigint, milliseconds: number, signal: AbortSignal): Promise<void> {
+    if (this.#head > position || this.#closing.signal.aborted || signal.aborted) return;
+    await new Promise<void>((resolve) => {
+      const done = () => {
+        clearTimeout(timer);
+        signal.removeEventListener("abort", done);
+        this.#waiting.delete(done);
+        resolve();
+      };
+      const timer = setTimeout(done, milliseconds);
+      signal.addEventListener("abort", done, { once: true });
+      this.#waiting.add(done);
+    });
+  }
+
+  /** What concerns a model after `position`, up to the head or a batch further. */
+  async read(modelChecksum: string, position: bigint): Promise<Reading> {
+    if (this.#closing.signal.aborted) return { kind: "closed" };
+    // A snapshot may be newer than what the feed has read.
+    if (position >= this.#head) return { kind: "changes", sets: [], upTo: this.#head };
+    if (position >= this.#keptFrom) {
+      const upTo = this.#head;
+      return { kind: "changes", sets: setsFor(modelChecksum, after(this.#kept, position)), upTo };
+    }
+    return this.#readOld(modelChecksum, position);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#closing.abort();
+    this.#wake();
+    await this.#reading;
+  }
+
+  /** Read on for ever: when told, and from time to time. */
+  async #follow(): Promise<void> {
+    const { signal } = this.#closing;
+    while (!signal.aborted) {
+      try {
+        await this.#readNew();
+        await this.#listener.next(POLL_INTERVAL, signal);
+      } catch (error) {
+        if (signal.aborted) return;
+        this.#log.warn({ err: error }, "changes cannot be read; trying again");
+        await sleep(RETRY_INTERVAL, undefined, { signal, ref: false }).catch(() => {});
+      }
+    }
+  }
+
+  async #readNew(): Promise<void> {
+    const { revision } = await readCounter(this.#db);
+    if (revision < this.#head) {
+      // Another history: a database restored from a backup. Every watcher starts over.
+      this.#history++;
+      this.#log.error({ was: this.#head, is: revision }, "the database's revision went backwards");
+      this.#kept = [];
+      this.#head = revision;
+      this.#keptFrom = revision;
+      this.#wake();
+      return;
+    }
+    while (this.#head < revision) {
+      const { rows, upTo } = await readBatch(this.#db, this.#head, revision);
+      this.#kept.push(...rows);
+      if (this.#kept.length > KEPT_CHANGES) this.#forgetOldest();
+      this.#head = upTo;
+      this.#wake();
+    }
+  }
+
+  #forgetOldest(): void {
+    const last = this.#kept[this.#kept.length - KEPT_CHANGES - 1] as StoredChange;
+    // Never half a revision.
+    this.#kept = after(this.#kept, last.revision);
+    this.#keptFrom = last.revision;
+  }
+
+  async #readOld(modelChecksum: string, position: bigint): Promise<Reading> {
+    // One snapshot: what is compacted meanwhile is still seen by it.
+    return this.#db
+      .transaction()
+      .setAccessMode("read only")
+      .setIsolationLevel("repeatable read")
+      .execute(async (tx) => {
+        const { revision, compacted } = await readCounter(tx);
+        if (position < compacted || position > revision) return { kind: "compacted" };
+        const { rows, upTo } = await readBatch(tx, position, revision);
+        return { kind: "changes", sets: setsFor(modelChecksum, rows), upTo };
+      });
+  }
+
+  #wake(): void {
+    for (const done of [...this.#waiting]) done();
+  }
+}
+
+interface Counter {
+  readonly revision: bigint;
+  readonly compacted: bigint;
+}
+
+function readCounter(db: Kysely<Database>): Promise<Counter> {
+  return db.selectFrom("revision_counter").select(["revision", "compacted"]).executeTakeFirstOrThrow();
+}
+
+/** Whole revisions after `position`, about {@link BATCH_ROWS} rows of them; `upTo` is the last one that was looked at. */
+async function readBatch(
+  db: Kysely<Database>,
+  position: bigint,
+  revision: bigint,
+): Promise<{ rows: StoredChange[]; upTo: bigint }> {
+  const rows = await readRows(db, position, revision, BATCH_ROWS);
+  const last = rows.at(-1)?.revision;
+  if (rows.length < BATCH_ROWS || last === undefined) return { rows, upTo: revision };
+  // The batch may end within a revision: that one is left for the next batch, unless it is a batch by itself.
+  if (rows[0]?.revision === last) return { rows: await readRows(db, last - 1n, last), upTo: last };
+  return { rows: rows.filter((row) => row.revision < last), upTo: last - 1n };
+}
+
+async function readRows(
+  db: Kysely<Database>,
+  position: bigint,
+  revision: bigint,
+  limit?: number,
+): Promise<StoredChange[]> {
+  const rows = await db
+    .selectFrom("changes")
+    .select(["revision", "model_checksum", "body"])
+    .where("revision", ">", position)
+    .where("revision", "<=", revision)
+    .orderBy("revision")
+    .orderBy("part")
+    .$if(limit !== undefined, (query) => query.limit(limit as number))
+    .execute();
+  return rows.map((row) => ({
+    revision: row.revision,
+    modelChecksum: row.model_checksum,
+    change: fromBinary(ChangeSchema, row.body),
+  }));
+}
+
+/** The part of an ascending list after a revision. */
+function after(list: readonly StoredChange[], revision: bigint): StoredChange[] {
+  let low = 0;
+  let high = list.length;
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if ((list[middle] as StoredChange).revision > revision) high = middle;
+    else low = middle + 1;
+  }
+  return list.slice(low);
+}
+
+function setsFor(modelChecksum: string, stored: readonly StoredChange[]): ReadChanges[] {
+  const concerned = stored.filter((row) => row.modelChecksum === null || row.modelChecksum === modelChecksum);
+  return [...Map.groupBy(concerned, ({ revision }) => revision)].map(([revision, rows]) => ({
+    revision,
+    changes: rows.map(({ change }) => forModel(change, modelChecksum)),
+  }));
+}
+
+/** A change as the workers of one model get it: an active persona of another model is none of theirs. */
+export function forModel(change: Change, modelChecksum: string): Change {
+  if (change.state.case !== "tenantState") return change;
+  const { active, ...state } = change.state.value;
+  if (active === undefined || active.modelChecksum === modelChecksum) return change;
+  return { ...change, state: { case: "tenantState", value: state } };
+}
