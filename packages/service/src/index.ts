@@ -14,6 +14,7 @@ export * from "./errors/error-mapper.ts";
 export * from "./errors/reasons.ts";
 export * from "./errors/service-error.ts";
 export * from "./errors/status.ts";
+export * from "./errors/steering-errors.ts";
 export * from "./grpc/client.ts";
 export * from "./grpc/implementation.ts";
 export * from "./grpc/limits.ts";
