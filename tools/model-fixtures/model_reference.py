@@ -32,6 +32,13 @@ ALPHA = 0.6
 # What the graphs may be off by; see the conformance tests.
 TOLERANCE = 1e-3
 
+# As in trained models, what half a block adds is small beside the residual stream (the usual initialisation divides it by
+# the root of the number of halves). Else rounding, which every product adds to, grows from layer to layer as it does in no
+# model that anyone serves: int4 logits of such models have a cosine of 0.91 with float32's, of these 0.99.
+INTO_STREAM = 0.3
+# The same where a norm of its own decides how large it is.
+NORM_AFTER_HALF = 0.5
+
 
 def new_model(config) -> PreTrainedModel:
     config = copy.deepcopy(config)
@@ -42,18 +49,22 @@ def new_model(config) -> PreTrainedModel:
 def build(config, dtype: torch.dtype, seed: int) -> PreTrainedModel:
     torch.manual_seed(seed)
     model = new_model(config)
-    # Gemma's norms multiply by 1 + weight.
-    center = 0 if config.model_type.startswith("gemma") else 1
+    gemma = config.model_type.startswith("gemma")
     for name, weight in model.named_parameters():
         if name.endswith(".bias"):
             weight.copy_(0.4 * torch.randn_like(weight))
         elif "norm" in name:
-            weight.copy_(center + 0.3 * torch.randn_like(weight))
+            after_half = gemma and "post_" in name
+            gain = (NORM_AFTER_HALF if after_half else 1) * (1 + 0.3 * torch.randn_like(weight))
+            # Gemma's norms multiply by 1 + weight.
+            weight.copy_(gain - 1 if gemma else gain)
         elif "embed" in name or "lm_head" in name:
             # Small enough for epsilon to matter, large enough for logits of spread over 1.
             weight.copy_(0.4 * torch.randn_like(weight))
         else:
-            weight.copy_(torch.randn_like(weight) * 1.2 / weight.shape[1] ** 0.5)
+            into_stream = "o_proj" in name or "down_proj" in name
+            size = INTO_STREAM / (2 * config.num_hidden_layers) ** 0.5 if into_stream else 1.2
+            weight.copy_(torch.randn_like(weight) * size / weight.shape[1] ** 0.5)
         weight.copy_(weight.to(dtype))
     return model
 
