@@ -11,17 +11,20 @@ export const LOGIN = "persona_login";
  * Make what an embedded server lacks at first: the database with its schema, and the login. A production database gets the
  * same from its operator; `docs/database.md` has the statements.
  *
- * @returns URL of the database for the login
+ * @returns URL of the database for the login, and the names of the migrations that were applied now
  */
-export async function bootstrapDatabase(server: EmbeddedPostgres, database = "persona"): Promise<string> {
+export async function bootstrapDatabase(
+  server: EmbeddedPostgres,
+  database = "persona",
+): Promise<{ readonly url: string; readonly migrated: readonly string[] }> {
   await withSuperuser(server.url(), async (db) => {
     if (!(await exists(db, "pg_database", "datname", database))) {
       await sql`CREATE DATABASE ${sql.id(database)}`.execute(db);
     }
   });
-  await migrateDatabase({ url: server.url(database) });
+  const migrated = await migrateDatabase({ url: server.url(database) });
   await withSuperuser(server.url(database), (db) => grantLogin(db, database, server.password(LOGIN)));
-  return server.url(database, LOGIN);
+  return { url: server.url(database, LOGIN), migrated };
 }
 
 async function grantLogin(db: Kysely<never>, database: string, password: string): Promise<void> {

@@ -133,6 +133,8 @@ async function start(
           if (runningPostmaster(dataFolder)?.pid === pid) await endPostmaster(pid, dataFolder);
           if (dirname(socketFolder) !== folder) rmSync(socketFolder, { recursive: true, force: true });
           giveBack();
+          // The shell may not remove the folder itself where the one above is not its user's.
+          if (temporary) rmSync(folder, { recursive: true, force: true });
         },
       };
     }
@@ -185,7 +187,6 @@ function settings(socketFolder: string, durability: "durable" | "scratch"): stri
     max_wal_size: "512MB",
     fsync: durable,
     full_page_writes: durable,
-    synchronous_commit: durable,
     jit: "off",
     timezone: "UTC",
     log_timezone: "UTC",

@@ -1,14 +1,12 @@
-import { type ErrorMapper, isReason, ServiceError } from "@persona-mesh/service";
+import { type ErrorMapper, isReason, reasonEntry, ServiceError } from "@persona-mesh/service";
 import { DatabaseError } from "pg";
 import { isConnectFailure, isConnectionLost } from "./connection-lost.ts";
 import { CommitUnknownError } from "./registry-dialect.ts";
 
-/** SQLSTATE under which the schema's own functions refuse: CONSTRAINT is one of our reasons, DETAIL a JSON object. */
-export const SCHEMA_REFUSAL = "PM001";
-
 /**
  * What callers see of a failed statement. The server's own words stay in the cause, for the log: they may quote values.
- * Violated constraints that nobody foresaw are defects of the service, not of the request, and stay INTERNAL.
+ * A constraint that is named after a reason refuses for that reason. Other violations, missing privileges and rows that
+ * a policy refuses are defects of the service, which checks all that before, and stay INTERNAL.
  */
 export const databaseErrors: ErrorMapper = (error) => {
   if (error instanceof CommitUnknownError) {
@@ -26,6 +24,10 @@ export const databaseErrors: ErrorMapper = (error) => {
 function mapState(error: DatabaseError): ServiceError | undefined {
   const state = error.code ?? "";
   if (state === SCHEMA_REFUSAL) return mapRefusal(error);
+  if (UNSTORABLE_TEXT.has(state)) {
+    return new ServiceError("INVALID_ARGUMENT", "a text of the request holds the character U+0000", { cause: error });
+  }
+  if (state.startsWith(INTEGRITY_VIOLATION)) return mapViolation(error);
   if (CONFLICTS.has(state)) {
     return new ServiceError("CONFLICT", "other changes to the same rows were in the way; nothing was changed", {
       cause: error,
@@ -43,6 +45,12 @@ function mapRefusal(error: DatabaseError): ServiceError | undefined {
   const { constraint, detail, message } = error;
   if (!isReason(constraint) || constraint === "INTERNAL") return undefined;
   return new ServiceError(constraint, message, { metadata: readMetadata(detail), cause: error });
+}
+
+function mapViolation(error: DatabaseError): ServiceError | undefined {
+  const { constraint } = error;
+  if (!isReason(constraint) || constraint === "INTERNAL") return undefined;
+  return new ServiceError(constraint, reasonEntry(constraint).meaning, { cause: error });
 }
 
 /** The schema writes DETAIL by `jsonb_build_object`; anything else is left out rather than passed on. */
@@ -63,6 +71,12 @@ function unavailable(message: string, cause: unknown): ServiceError {
   return new ServiceError("DATABASE_UNAVAILABLE", message, { cause });
 }
 
+/** SQLSTATE under which the schema's own functions refuse: CONSTRAINT is one of our reasons, DETAIL a JSON object. */
+const SCHEMA_REFUSAL = "PM001";
+/** character_not_in_repertoire, untranslatable_character: the parameters are UTF-8, so it can only be zero. */
+const UNSTORABLE_TEXT = new Set(["22021", "22P05"]);
+/** Class of violated constraints: unique, foreign key, check, not null. */
+const INTEGRITY_VIOLATION = "23";
 const NO_ANSWER = "the database does not answer";
 const TOO_MANY_CONNECTIONS = "53300";
 const QUERY_CANCELED = "57014";

