@@ -2,6 +2,7 @@
 export * from "./auth/caller.ts";
 export * from "./auth/dev-keys.ts";
 export * from "./auth/jwks-file.ts";
+export * from "./auth/jwks-url.ts";
 export * from "./auth/permissions.ts";
 export * from "./auth/tenancy.ts";
 export * from "./auth/token-verifier.ts";

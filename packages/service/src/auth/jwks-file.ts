@@ -1,8 +1,8 @@
 import { readFile, stat } from "node:fs/promises";
-import { createLocalJWKSet, errors, type JSONWebKeySet, type JWTVerifyGetKey } from "jose";
-import { z } from "zod";
+import type { JWTVerifyGetKey } from "jose";
 import { ServiceError } from "../errors/service-error.ts";
 import type { Logger } from "../log.ts";
+import { parseKeys } from "./key-set.ts";
 import type { KeySource } from "./token-verifier.ts";
 
 /**
@@ -45,15 +45,9 @@ interface Keys {
 async function load(path: string): Promise<Keys> {
   try {
     const version = await versionOf(path);
-    const jwks: unknown = JWKS.parse(JSON.parse(await readFile(path, "utf8")));
-    return { version, getKey: createLocalJWKSet(jwks as JSONWebKeySet) };
+    return { version, getKey: parseKeys(await readFile(path, "utf8"), "refuse") };
   } catch (error) {
-    const why =
-      error instanceof z.ZodError
-        ? z.prettifyError(error)
-        : error instanceof errors.JOSEError || error instanceof SyntaxError
-          ? "it is not a JSON Web Key Set"
-          : (error as Error).message;
+    const why = (error as Error).message;
     throw new ServiceError("CONFIG_INVALID", `the key file ${path} cannot be used: ${why}`, { cause: error });
   }
 }
@@ -63,16 +57,3 @@ async function versionOf(path: string): Promise<string> {
   const { ino, mtimeMs, size } = await stat(path);
   return `${ino}:${mtimeMs}:${size}`;
 }
-
-const JWKS = z.object({
-  keys: z
-    .array(
-      z.looseObject({
-        kty: z.enum(["OKP", "RSA"], "only Ed25519 and RSA keys are accepted"),
-        // A file for verifiers that holds private keys has already leaked them.
-        d: z.undefined("a private key does not belong here").optional(),
-      }),
-    )
-    .min(1, "it has no keys")
-    .max(100),
-});

@@ -168,7 +168,12 @@ describe("what must hold between service options", () => {
     check({ grpcHost: "::1" });
     check({ grpcHost: "0.0.0.0", tlsCertFile: "c", tlsKeyFile: "k", tlsClientCaFile: "ca" });
     check({ grpcHost: "0.0.0.0", allowInsecure: true });
+    check({ grpcHost: "0.0.0.0", devTls: true });
+    check({ devTls: true, tlsClientCertificates: "required" });
     check({ environment: "production", authJwksFile: "jwks.json" });
+    for (const authJwksUrl of ["https://issuer.example/jwks", "http://127.0.0.1:8080/jwks", "http://[::1]/jwks"]) {
+      check({ environment: "production", authJwksUrl });
+    }
   });
 
   test.each<[Partial<ServiceValues>, string]>([
@@ -179,7 +184,14 @@ describe("what must hold between service options", () => {
     [{ tlsCertFile: "c" }, "tlsKeyFile"],
     [{ tlsKeyFile: "k" }, "tlsCertFile"],
     [{ tlsClientCaFile: "ca" }, "tlsClientCaFile"],
+    [{ tlsCertFile: "c", tlsKeyFile: "k", tlsClientCertificates: "optional" }, "tlsClientCertificates"],
+    [{ devTls: true, environment: "production", authJwksFile: "j", grpcHost: "0.0.0.0" }, "grpcHost"],
     [{ environment: "production" }, "authJwksFile"],
+    [{ authJwksFile: "jwks.json", authJwksUrl: "https://issuer.example/jwks" }, "authJwksUrl"],
+    [{ authJwksUrl: "http://issuer.example/jwks" }, "authJwksUrl"],
+    [{ authJwksUrl: "http://127.0.0.1.example/jwks" }, "authJwksUrl"],
+    [{ authJwksUrl: "https://user:secret@issuer.example/jwks" }, "authJwksUrl"],
+    [{ authJwksUrl: "file:///jwks.json" }, "authJwksUrl"],
     [{ unaryDefaultSeconds: 301 }, "unaryDefaultSeconds"],
     [{ streamMaxSeconds: 1 }, "streamDefaultSeconds"],
   ])("%j is refused for %s", (changes, name) => {

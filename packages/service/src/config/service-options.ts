@@ -63,7 +63,11 @@ export const SERVICE_OPTIONS = {
   authAudience: option(z.string().min(1).max(256), { default: "persona-mesh", doc: "`aud` that tokens must contain." }),
   authJwksFile: option(file, {
     default: undefined,
-    doc: "Keys that tokens are verified with, as JSON Web Key Set; read again when it changes. Unset in development: keys made in dataDir.",
+    doc: "Keys that tokens are verified with, as JSON Web Key Set; read again when it changes. Without it and authJwksUrl, development makes keys in dataDir.",
+  }),
+  authJwksUrl: option(z.url().max(2048).optional(), {
+    default: undefined,
+    doc: "Where the issuer publishes its keys, as JSON Web Key Set over HTTPS; fetched again from time to time, and for keys not seen before.",
   }),
   reflection: option(z.boolean().optional(), {
     default: undefined,
@@ -126,9 +130,19 @@ export function checkServiceConfig(values: ServiceValues): void {
     `${values.grpcHost} can be reached from other machines: set tlsCertFile and tlsKeyFile, or allowInsecure on purpose`,
   );
   requireConfig(
-    values.environment === "development" || values.authJwksFile !== undefined,
+    values.environment === "development" || values.authJwksFile !== undefined || values.authJwksUrl !== undefined,
     "authJwksFile",
-    "production needs the issuer's keys: set authJwksFile",
+    "production needs the issuer's keys: set authJwksFile or authJwksUrl",
+  );
+  requireConfig(
+    values.authJwksFile === undefined || values.authJwksUrl === undefined,
+    "authJwksUrl",
+    "keys come from one place: set authJwksFile or authJwksUrl",
+  );
+  requireConfig(
+    values.authJwksUrl === undefined || isTrustworthy(new URL(values.authJwksUrl)),
+    "authJwksUrl",
+    "whoever answers decides which tokens count: only https without a password in it, or http on this machine",
   );
   requireConfig(
     values.unaryDefaultSeconds <= values.unaryMaxSeconds,
@@ -145,6 +159,11 @@ export function checkServiceConfig(values: ServiceValues): void {
 /** The service makes its own certificates. */
 export function usesDevTls(values: Pick<ServiceValues, "environment" | "devTls" | "tlsCertFile">): boolean {
   return values.devTls && values.environment === "development" && values.tlsCertFile === undefined;
+}
+
+function isTrustworthy({ protocol, hostname, username, password }: URL): boolean {
+  const isSafe = protocol === "https:" || (protocol === "http:" && isLoopback(hostname.replace(/^\[|\]$/g, "")));
+  return isSafe && username === "" && password === "";
 }
 
 export function isLoopback(host: string): boolean {

@@ -212,7 +212,12 @@ function decoder<Desc extends DescMessage>(schema: Desc): (bytes: Buffer) => Mes
 
 async function callMetadata({ token }: ClientOptions, { requestId }: CallOptions): Promise<Metadata> {
   const metadata = new Metadata();
-  if (token !== undefined) metadata.set("authorization", `Bearer ${typeof token === "string" ? token : await token()}`);
+  if (token !== undefined) {
+    const value = typeof token === "string" ? token : await token();
+    // HTTP/2 drops such a header, and the call would be the certificate's.
+    if (value === "") throw new ClientError(status.UNAUTHENTICATED, "TOKEN_MISSING", "the token is empty");
+    metadata.set("authorization", `Bearer ${value}`);
+  }
   if (requestId !== undefined) metadata.set(REQUEST_ID_KEY, requestId);
   return metadata;
 }

@@ -1,8 +1,7 @@
 import type { DescService } from "@bufbuild/protobuf";
 import { Server, ServerCredentials } from "@grpc/grpc-js";
 import { createAuthenticator } from "../auth/authenticator.ts";
-import { ensureDevKeys } from "../auth/dev-keys.ts";
-import { openJwksFile } from "../auth/jwks-file.ts";
+import { openKeys } from "../auth/open-keys.ts";
 import { type Access, declaredAccess } from "../auth/permissions.ts";
 import { createTokenVerifier } from "../auth/token-verifier.ts";
 import { checkServiceConfig, type ServiceValues } from "../config/service-options.ts";
@@ -38,8 +37,8 @@ export interface ServerOptions {
   /** How errors of other packages become reasons; tried in order. */
   readonly errorMappers?: readonly ErrorMapper[];
   /**
-   * Calls are refused with NOT_READY until this resolves; the ports are open from the start. Its failure is the
-   * caller's to handle. @default ready at once
+   * Calls are refused with NOT_READY until this resolves and the issuer's keys are there; the ports are open from the
+   * start. Its failure is the caller's to handle. @default ready at once
    */
   readonly ready?: Promise<unknown>;
 }
@@ -87,8 +86,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
   checkServiceConfig(config);
   let phase: Phase = "starting";
 
-  const jwksFile = config.authJwksFile ?? (await ensureDevKeys(config.dataDir)).jwksFile;
-  const keys = await openJwksFile(jwksFile, log);
+  const keys = await openKeys(config, log);
   const health = createHealth(services.map(({ service }) => service.typeName));
   const hasReflection = config.reflection ?? config.environment === "development";
   const guard = new CallGuard({
@@ -146,6 +144,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
     ready: () => phase === "serving",
     describe: () => (phase === "serving" ? "ready" : phase),
   }).catch((error: unknown) => {
+    keys.close();
     tls?.close();
     server.forceShutdown();
     throw error;
@@ -157,11 +156,12 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
     health.set(true);
     log.info({ port, managementPort: management.port }, "serving");
   };
-  if (options.ready === undefined) serve();
-  else options.ready.then(serve, () => {});
+  if (options.ready === undefined && keys.ready === undefined) serve();
+  else Promise.all([options.ready, keys.ready]).then(serve, () => {});
 
   const kill = async () => {
     phase = "closed";
+    keys.close();
     tls?.close();
     server.forceShutdown();
     await management.close();

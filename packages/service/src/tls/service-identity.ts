@@ -16,7 +16,7 @@ export interface ServiceIdentity {
  */
 export function serviceId(trustDomain: string, service: string, instance?: string): string {
   const id = `spiffe://${trustDomain}/${PATH}/${service}${instance === undefined ? "" : `/${instance}`}`;
-  if (parseServiceId(id, trustDomain) === undefined) throw new Error(`${id} is not the id of a service`);
+  if (parseServiceId(id, trustDomain)?.service !== service) throw new Error(`${id} is not the id of a service`);
   return id;
 }
 
