@@ -11,6 +11,8 @@ import { CheckFailure, type CheckProgress, CheckSkipped, type Finding } from "./
 /** Weights read at once. */
 const PIECE_BYTES = 8 << 20;
 
+const REIMPORT = "To have the graphs built anew, import the checkpoint again with --overwrite";
+
 /** A package on disk, as its manifest describes it. */
 export interface PackageOnDisk {
   /** Absolute path. */
@@ -116,7 +118,9 @@ export async function checkGraphs({ manifest }: PackageOnDisk): Promise<Finding>
     return { message: `${built.size} graphs are those of the description`, figures: { graphs: built.size } };
   }
   if (provenance.importer !== IMPORTER) {
-    throw new CheckSkipped(`made by ${provenance.importer}; ${IMPORTER} builds other graphs`);
+    throw new CheckSkipped(`made by ${provenance.importer}; ${IMPORTER} builds other graphs. ${REIMPORT}`);
   }
-  throw new CheckFailure(`${other.join(", ")}: not what ${IMPORTER} builds from the description`);
+  throw new CheckFailure(
+    `${other.join(", ")}: not what ${IMPORTER} builds from the description; changed, or made by older code. ${REIMPORT}`,
+  );
 }
