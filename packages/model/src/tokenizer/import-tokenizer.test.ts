@@ -8,13 +8,19 @@ type Json = Record<string, unknown>;
 
 const config = JSON.parse(fixtureFile("byte-level", "tokenizer_config.json")) as Json;
 
-function checkpointWith(options: { added?: Json[]; vocabulary?: number; config?: Json }): Checkpoint {
+function checkpointWith(options: {
+  added?: Json[];
+  vocabulary?: number;
+  config?: Json;
+  template?: string;
+}): Checkpoint {
   const tokenizer = JSON.parse(fixtureFile("byte-level", "tokenizer.json")) as { added_tokens: Json[] };
   tokenizer.added_tokens.push(...(options.added ?? []));
   const files = new Map([
     ["tokenizer.json", JSON.stringify(tokenizer)],
     ["tokenizer_config.json", JSON.stringify({ ...config, ...options.config })],
   ]);
+  if (options.template !== undefined) files.set("chat_template.jinja", options.template);
   return {
     files: { readText: async (name: string) => files.get(name) },
     config: { spec: { vocabulary: options.vocabulary ?? 600 }, bosTokenId: undefined, eosTokenIds: [] },
@@ -65,5 +71,19 @@ describe("importTokenizer", () => {
     await expect(withTemplate("{% block a %}{% endblock %}")).rejects.toThrow(refused(/does not parse/));
     const picky = "{{ raise_exception('a system message is needed') }}";
     await expect(withTemplate(picky)).resolves.toMatchObject({ files: { "chat_template.jinja": picky } });
+  });
+
+  it("refuses an empty template file, and takes an empty template of the config for none", async () => {
+    for (const template of ["", "\ufeff \n"]) {
+      await expect(importTokenizer(checkpointWith({ template }))).rejects.toThrow(
+        refused(/"chat_template.jinja" is empty: .* delete it/),
+      );
+      const { files } = await importTokenizer(checkpointWith({ config: { chat_template: template } }));
+      expect(Object.keys(files)).toEqual(["tokenizer.json", "tokenizer_config.json"]);
+    }
+    const beside = checkpointWith({ template: "{{ 'file' }}", config: { chat_template: "" } });
+    await expect(importTokenizer(beside)).resolves.toMatchObject({
+      files: { "chat_template.jinja": "{{ 'file' }}" },
+    });
   });
 });

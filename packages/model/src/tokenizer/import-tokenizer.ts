@@ -15,8 +15,8 @@ export interface ImportedTokenizer {
 /**
  * Read a checkpoint's tokenizer, and prove that it loads here and fits the model.
  *
- * The chat template comes from `chat_template.jinja` if there is one, else from tokenizer_config.json. Start and end tokens
- * come from the model's config, else from the tokenizer's. Added tokens without an embedding (text models are cut out of
+ * The chat template comes from `chat_template.jinja` if there is one, which must not be empty, else from
+ * tokenizer_config.json. Start and end tokens come from the model's config, else from the tokenizer's. Added tokens without an embedding (text models are cut out of
  * models that see, too) are left out: nothing could be done with them.
  *
  * @throws CheckpointError CHECKPOINT_NOT_FOUND, CHECKPOINT_TOKENIZER_INVALID
@@ -30,10 +30,17 @@ export async function importTokenizer(checkpoint: Checkpoint): Promise<ImportedT
   const writtenJson = await require(PACKAGE_FILE.tokenizer);
   const configJson = await require(PACKAGE_FILE.tokenizerConfig);
   const templateFile = await checkpoint.files.readText(PACKAGE_FILE.chatTemplate);
+  if (templateFile !== undefined && isBlank(templateFile)) {
+    throw new CheckpointError(
+      "CHECKPOINT_TOKENIZER_INVALID",
+      `"${PACKAGE_FILE.chatTemplate}" is empty: every chat would become no text at all; download it again, or delete it ` +
+        "if the model has no chat template",
+    );
+  }
   try {
     const { spec, bosTokenId, eosTokenIds } = checkpoint.config;
     const [tokenizerJson, tokenizer] = parseForModel(writtenJson, configJson, spec.vocabulary);
-    const template = templateFile ?? chatTemplateOf(parseTokenizerConfig(configJson));
+    const template = templateFile ?? writtenInConfig(configJson);
     if (template !== undefined) requireUsable(new ChatTemplate(template, tokenizer));
     if (tokenizer.vocabularySize > spec.vocabulary) {
       throw new CheckpointError(
@@ -58,6 +65,16 @@ export async function importTokenizer(checkpoint: Checkpoint): Promise<ImportedT
     if (!(error instanceof TokenizerError)) throw error;
     throw new CheckpointError("CHECKPOINT_TOKENIZER_INVALID", error.message, { cause: error });
   }
+}
+
+/** The template of tokenizer_config.json; an empty one, as base models have, is none. */
+function writtenInConfig(configJson: string): string | undefined {
+  const template = chatTemplateOf(parseTokenizerConfig(configJson));
+  return template === undefined || isBlank(template) ? undefined : template;
+}
+
+function isBlank(text: string): boolean {
+  return text.trim() === "";
 }
 
 /** @returns the contents of tokenizer.json for a model of so many embeddings, and the tokenizer */
