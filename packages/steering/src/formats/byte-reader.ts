@@ -37,20 +37,6 @@ export class ByteReader {
     return Number(value);
   }
 
-  /** A whole number of 1, 2, 4 or 8 bytes. */
-  integer(bytes: 1 | 2 | 4 | 8, signed: boolean): number {
-    const at = this.skip(bytes);
-    if (bytes === 8) return Number(signed ? this.#view.getBigInt64(at, true) : this.#view.getBigUint64(at, true));
-    const raw = {
-      1: () => this.#view.getUint8(at),
-      2: () => this.#view.getUint16(at, true),
-      4: () => this.#view.getUint32(at, true),
-    };
-    const value = raw[bytes]();
-    const range = 2 ** (8 * bytes);
-    return signed && value >= range / 2 ? value - range : value;
-  }
-
   /**
    * Text behind its length.
    *

@@ -12,10 +12,12 @@ import { quoted, refuse } from "./refuse.ts";
  */
 
 export interface GgufFile {
-  /** By key; values that are neither text nor a whole number are left out. */
-  readonly metadata: ReadonlyMap<string, string | number>;
+  readonly metadata: GgufMetadata;
   readonly tensors: readonly GgufTensor[];
 }
+
+/** By key: texts and uint32, which are all that is asked for; undefined for a value of another type. */
+export type GgufMetadata = ReadonlyMap<string, string | number | undefined>;
 
 export interface GgufTensor {
   readonly name: string;
@@ -82,56 +84,48 @@ function requireVersion(version: number): void {
   refuse("VECTOR_HEADER_INVALID", `GGUF version ${version}: ${why}`);
 }
 
-function readMetadata(reader: ByteReader, count: number): Map<string, string | number> {
-  const seen = new Set<string>();
-  const metadata = new Map<string, string | number>();
+function readMetadata(reader: ByteReader, count: number): GgufMetadata {
+  const metadata = new Map<string, string | number | undefined>();
   for (let i = 0; i < count; i++) {
     const key = reader.text(MAX_KEY_BYTES, "a key");
-    if (seen.has(key)) refuse("VECTOR_HEADER_INVALID", `the key ${quoted(key)} is there twice`);
-    seen.add(key);
-    const value = readValue(reader, reader.u32(), key);
-    if (value !== undefined) metadata.set(key, value);
+    if (metadata.has(key)) refuse("VECTOR_HEADER_INVALID", `the key ${quoted(key)} is there twice`);
+    metadata.set(key, readValue(reader, reader.u32(), key));
   }
   return metadata;
 }
 
-/** Value types by number: whole numbers as bytes and sign, what is only skipped as bytes. */
-const INTEGERS: ReadonlyMap<number, readonly [1 | 2 | 4 | 8, boolean]> = new Map([
-  [0, [1, false]],
-  [1, [1, true]],
-  [2, [2, false]],
-  [3, [2, true]],
-  [4, [4, false]],
-  [5, [4, true]],
-  [10, [8, false]],
-  [11, [8, true]],
-]);
-const SKIPPED_BYTES: ReadonlyMap<number, number> = new Map([
+/** Bytes of the values that have a fixed size, by the number of their type. */
+const VALUE_BYTES: ReadonlyMap<number, number> = new Map([
+  [0, 1], // uint8
+  [1, 1], // int8
+  [2, 2], // uint16
+  [3, 2], // int16
+  [4, 4], // uint32
+  [5, 4], // int32
   [6, 4], // float32
   [7, 1], // bool
+  [10, 8], // uint64
+  [11, 8], // int64
   [12, 8], // float64
 ]);
+const UINT32 = 4;
 const TEXT = 8;
 const ARRAY = 9;
 
 function readValue(reader: ByteReader, type: number, key: string): string | number | undefined {
-  const integer = INTEGERS.get(type);
-  if (integer !== undefined) return reader.integer(...integer);
+  if (type === UINT32) return reader.u32();
   if (type === TEXT) return reader.text(MAX_HEADER_BYTES, `the value of ${quoted(key)}`);
-  if (type === ARRAY) {
-    skipArray(reader, key);
-    return undefined;
-  }
-  const size = SKIPPED_BYTES.get(type);
-  if (size === undefined) return refuse("VECTOR_HEADER_INVALID", `${quoted(key)} has a value of type ${type}`);
-  reader.skip(size);
+  const size = VALUE_BYTES.get(type);
+  if (size !== undefined) reader.skip(size);
+  else if (type === ARRAY) skipArray(reader, key);
+  else refuse("VECTOR_HEADER_INVALID", `${quoted(key)} has a value of type ${type}`);
   return undefined;
 }
 
 function skipArray(reader: ByteReader, key: string): void {
   const type = reader.u32();
   const count = reader.u64();
-  const size = INTEGERS.get(type)?.[0] ?? SKIPPED_BYTES.get(type);
+  const size = VALUE_BYTES.get(type);
   if (size !== undefined) {
     reader.skip(count * size);
   } else if (type === TEXT) {
@@ -162,16 +156,16 @@ function readTensorEntry(reader: ByteReader): TensorEntry {
   return { name, shape, type, offset: reader.u64() };
 }
 
-function alignmentOf(metadata: ReadonlyMap<string, string | number>): number {
-  const alignment = metadata.get("general.alignment") ?? DEFAULT_ALIGNMENT;
+function alignmentOf(metadata: GgufMetadata): number {
+  if (!metadata.has("general.alignment")) return DEFAULT_ALIGNMENT;
+  const alignment = metadata.get("general.alignment");
   if (
     typeof alignment === "number" &&
     alignment >= 8 &&
     alignment <= MAX_ALIGNMENT &&
     Number.isInteger(Math.log2(alignment))
-  ) {
+  )
     return alignment;
-  }
   return refuse("VECTOR_HEADER_INVALID", `general.alignment is not a power of two from 8 to ${MAX_ALIGNMENT}`);
 }
 

