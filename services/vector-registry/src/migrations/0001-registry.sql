@@ -7,14 +7,22 @@
 -- reason as the name of the constraint.
 
 DO $$
+DECLARE
+  wanted text;
 BEGIN
-  -- Roles belong to the cluster: another database of it may have made them.
-  IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'persona_owner') THEN CREATE ROLE persona_owner NOLOGIN; END IF;
-  IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'persona_service') THEN CREATE ROLE persona_service NOLOGIN; END IF;
-  IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'persona_watch') THEN CREATE ROLE persona_watch NOLOGIN; END IF;
-  IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'persona_auditor') THEN CREATE ROLE persona_auditor NOLOGIN; END IF;
-EXCEPTION WHEN duplicate_object OR unique_violation THEN
-  NULL;
+  -- Roles belong to the cluster: another database of it may have made them, or makes them now.
+  FOREACH wanted IN ARRAY ARRAY['persona_owner', 'persona_service', 'persona_watch', 'persona_auditor'] LOOP
+    IF EXISTS (SELECT FROM pg_roles WHERE rolname = wanted) THEN CONTINUE; END IF;
+    BEGIN
+      EXECUTE format('CREATE ROLE %I NOLOGIN', wanted);
+    EXCEPTION WHEN duplicate_object OR unique_violation THEN
+      NULL;
+    END;
+  END LOOP;
+  -- Who may make roles and is no superuser may give itself the owner's, but does not have it by that.
+  IF NOT pg_has_role(current_user, 'persona_owner', 'SET') THEN
+    EXECUTE format('GRANT persona_owner TO %I WITH INHERIT FALSE, SET TRUE', current_user);
+  END IF;
 END $$;
 
 CREATE SCHEMA registry;
@@ -52,7 +60,7 @@ CREATE TABLE tenants (
   context text NOT NULL DEFAULT 'CUSTOMER_FACING' CHECK (context IN ('CUSTOMER_FACING', 'INTERNAL')),
   alpha_cap_hundredths integer CHECK (alpha_cap_hundredths BETWEEN 0 AND 80),
   required_approvals integer NOT NULL DEFAULT 1 CHECK (required_approvals BETWEEN 1 AND 10),
-  approvers text[] NOT NULL DEFAULT '{}' CHECK (cardinality(approvers) <= 100),
+  approvers text[] NOT NULL DEFAULT '{}' CHECK (cardinality(approvers) <= 100 AND array_position(approvers, NULL) IS NULL),
   approval_lifetime_seconds bigint NOT NULL DEFAULT 31536000 CHECK (approval_lifetime_seconds BETWEEN 3600 AND 157680000),
   revocation text NOT NULL DEFAULT 'REMOVE' CHECK (revocation IN ('REMOVE', 'END')),
   staleness_limit_seconds bigint NOT NULL DEFAULT 86400 CHECK (staleness_limit_seconds BETWEEN 1 AND 2592000),
@@ -72,6 +80,7 @@ CREATE TABLE tenants (
   updated_at timestamptz NOT NULL DEFAULT now(),
   deleted_at timestamptz,
   -- The platform's own chain of audit entries stands under this name.
+  CHECK (tenant <> 'platform'),
   CHECK ((active_persona IS NULL) = (active_number IS NULL)),
   CHECK (alpha_cap_hundredths IS NULL OR context = 'INTERNAL' OR alpha_cap_hundredths <= 50)
 );
@@ -129,7 +138,7 @@ CREATE TABLE versions (
   tokenizer_digest text NOT NULL DEFAULT '' CHECK (tokenizer_digest ~ '^([0-9a-f]{64})?$'),
   hidden_size integer NOT NULL,
   layer_count integer NOT NULL,
-  layers integer[] NOT NULL CHECK (cardinality(layers) BETWEEN 1 AND 512),
+  layers integer[] NOT NULL CHECK (cardinality(layers) BETWEEN 1 AND 512 AND array_position(layers, NULL) IS NULL),
   site text NOT NULL CHECK (site = 'post_block'),
   -- Canonical JSON, as in the bytes.
   manifest text NOT NULL CHECK (length(manifest) <= 524288),
@@ -158,7 +167,7 @@ CREATE TABLE evaluations (
   number integer NOT NULL CHECK (number >= 1),
   alpha_min alpha_hundredths NOT NULL,
   alpha_max alpha_hundredths NOT NULL CHECK (alpha_max >= alpha_min),
-  figures jsonb NOT NULL DEFAULT '{}' CHECK (jsonb_typeof(figures) = 'object'),
+  figures jsonb NOT NULL DEFAULT '{}' CHECK (jsonb_typeof(figures) = 'object' AND octet_length(figures::text) <= 262144),
   evaluator subject NOT NULL,
   created_at timestamptz NOT NULL DEFAULT now(),
   PRIMARY KEY (tenant, vector, digest, number),
@@ -205,8 +214,13 @@ CREATE TABLE alias_targets (
   break_glass uuid,
   created_at timestamptz NOT NULL DEFAULT now(),
   PRIMARY KEY (tenant, vector, alias, number),
+  UNIQUE (tenant, vector, alias, number, digest),
   FOREIGN KEY (tenant, vector, digest) REFERENCES versions
 );
+-- Where an alias points stands in its history.
+ALTER TABLE aliases
+  ADD FOREIGN KEY (tenant, vector, alias, number, digest) REFERENCES alias_targets (tenant, vector, alias, number, digest)
+    DEFERRABLE INITIALLY DEFERRED;
 
 -- ---------------------------------------------------------------------------------------------------------------------
 -- Personas
@@ -236,11 +250,14 @@ CREATE TABLE persona_revisions (
   positions text NOT NULL CHECK (positions IN ('ALL', 'PROMPT', 'GENERATED')),
   policy text NOT NULL CHECK (policy IN ('ACCEPT', 'SCALE', 'ORTHOGONALIZE', 'REJECT')),
   -- What packages/steering made of it. A revision that was rejected is never stored.
-  composition jsonb NOT NULL CHECK (composition ->> 'outcome' IN ('ACCEPTED', 'SCALED', 'ORTHOGONALIZED')),
+  composition jsonb NOT NULL CHECK (
+    (composition ->> 'outcome' IN ('ACCEPTED', 'SCALED', 'ORTHOGONALIZED')) IS TRUE AND octet_length(composition::text) <= 1048576),
   cap_hundredths integer NOT NULL CHECK (cap_hundredths BETWEEN 0 AND 80),
   cause text NOT NULL CHECK (cause IN ('WRITTEN', 'ALIAS_MOVED')),
   created_by subject NOT NULL,
   created_at timestamptz NOT NULL DEFAULT now(),
+  -- The transaction that wrote it: its terms come with it or never.
+  xact xid8 NOT NULL DEFAULT pg_current_xact_id(),
   PRIMARY KEY (tenant, persona, number),
   FOREIGN KEY (tenant, persona) REFERENCES personas DEFERRABLE INITIALLY DEFERRED
 );
@@ -261,7 +278,7 @@ CREATE TABLE persona_terms (
   alias resource_id,
   digest sha256_hex NOT NULL,
   alpha alpha_hundredths NOT NULL CHECK (abs(alpha) <= 80),
-  layers integer[] NOT NULL CHECK (cardinality(layers) BETWEEN 1 AND 512),
+  layers integer[] NOT NULL CHECK (cardinality(layers) BETWEEN 1 AND 512 AND array_position(layers, NULL) IS NULL),
   -- Whether `layers` was written; else it is all that the version has.
   layers_written boolean NOT NULL,
   PRIMARY KEY (tenant, persona, number, term),
@@ -327,11 +344,24 @@ CREATE TABLE break_glass_uses (
   CONSTRAINT "SELF_REVIEW" CHECK (reviewer IS DISTINCT FROM actor)
 );
 
+-- What depends on policy, approvals and revocations of a tenant happens one after the other, so that a gate cannot be passed
+-- beside a change that closes it. The lock is the tenant's row, until the end of the transaction.
+CREATE FUNCTION take_turn(of_tenant text) RETURNS void LANGUAGE plpgsql SET search_path = registry, pg_temp AS $$
+BEGIN
+  -- Under another tenant's eyes every table looks empty, and a gate would judge by what it does not see.
+  IF of_tenant IS DISTINCT FROM current_tenant() THEN
+    RAISE EXCEPTION 'tenant % is changed while acting for %', of_tenant, current_tenant()
+      USING ERRCODE = 'PM001', CONSTRAINT = 'TENANT_SWITCHED';
+  END IF;
+  PERFORM FROM tenants t WHERE t.tenant = of_tenant FOR NO KEY UPDATE;
+END $$;
+
 -- Approver and submitter are different people, and approvals are only ever withdrawn.
 CREATE FUNCTION guard_approval() RETURNS trigger LANGUAGE plpgsql SET search_path = registry, pg_temp AS $$
 DECLARE
   version versions%ROWTYPE;
   allowed text[];
+  lifetime bigint;
 BEGIN
   IF TG_OP = 'UPDATE' THEN
     IF ROW(OLD.tenant, OLD.approval, OLD.vector, OLD.digest, OLD.decision, OLD.approver, OLD.reason, OLD.created_at, OLD.expires_at)
@@ -342,13 +372,14 @@ BEGIN
     END IF;
     RETURN NEW;
   END IF;
+  PERFORM take_turn(NEW.tenant);
   SELECT * INTO STRICT version FROM versions v
     WHERE (v.tenant, v.vector, v.digest) = (NEW.tenant, NEW.vector, NEW.digest);
   IF NEW.approver IN (version.submitter, version.requested_by) THEN
     RAISE EXCEPTION '% made version % and cannot approve it', NEW.approver, NEW.digest
       USING ERRCODE = 'PM001', CONSTRAINT = 'SELF_APPROVAL';
   END IF;
-  SELECT approvers INTO STRICT allowed FROM tenants t WHERE t.tenant = NEW.tenant;
+  SELECT t.approvers, t.approval_lifetime_seconds INTO STRICT allowed, lifetime FROM tenants t WHERE t.tenant = NEW.tenant;
   IF cardinality(allowed) > 0 AND NOT NEW.approver = ANY (allowed) THEN
     RAISE EXCEPTION '% is not one of the approvers that the policy of % names', NEW.approver, NEW.tenant
       USING ERRCODE = 'PM001', CONSTRAINT = 'NOT_AN_APPROVER';
@@ -359,6 +390,11 @@ BEGIN
     RAISE EXCEPTION '% has decided on version % already', NEW.approver, NEW.digest
       USING ERRCODE = 'PM001', CONSTRAINT = 'ALREADY_DECIDED';
   END IF;
+  -- It holds from now on, as long as the policy lets it, and nobody has withdrawn it yet.
+  NEW.created_at := now();
+  NEW.expires_at := least(NEW.expires_at, now() + make_interval(secs => lifetime));
+  NEW.revoked_at := NULL;
+  NEW.revoked_by := NULL;
   RETURN NEW;
 END $$;
 CREATE TRIGGER guard BEFORE INSERT OR UPDATE ON approvals FOR EACH ROW EXECUTE FUNCTION guard_approval();
@@ -368,6 +404,11 @@ CREATE FUNCTION guard_break_glass() RETURNS trigger LANGUAGE plpgsql SET search_
 BEGIN
   IF TG_OP = 'INSERT' THEN
     NEW.xact := pg_current_xact_id();
+    NEW.created_at := now();
+    NEW.reviewer := NULL;
+    NEW.accepted := NULL;
+    NEW.note := NULL;
+    NEW.reviewed_at := NULL;
     RETURN NEW;
   END IF;
   IF ROW(OLD.tenant, OLD.use, OLD.action, OLD.resource, OLD.actor, OLD.justification, OLD.created_at, OLD.xact)
@@ -415,7 +456,7 @@ RETURNS TABLE (reason text, message text) LANGUAGE sql STABLE SET search_path = 
          CASE WHEN a.rejected THEN format('version %s was rejected', of_digest)
               ELSE format('version %s has %s of %s approvals', of_digest, a.approvals, a.required) END
     FROM approval_of(of_tenant, of_vector, of_digest) a
-    WHERE a.rejected OR a.approvals < a.required
+    WHERE a.rejected OR (a.approvals >= a.required) IS NOT TRUE
   UNION ALL
   SELECT 'ALPHA_NOT_VALIDATED',
          CASE WHEN e.alpha_min IS NULL THEN format('version %s has no validated range of alphas', of_digest)
@@ -458,7 +499,11 @@ DECLARE
   finding record;
 BEGIN
   -- A withdrawn approval does not stop what runs; only moving is guarded.
-  IF TG_OP = 'UPDATE' AND NEW.digest = OLD.digest THEN RETURN NEW; END IF;
+  IF TG_OP = 'UPDATE'
+     AND ROW(NEW.tenant, NEW.vector, NEW.alias, NEW.digest) IS NOT DISTINCT FROM ROW(OLD.tenant, OLD.vector, OLD.alias, OLD.digest) THEN
+    RETURN NEW;
+  END IF;
+  PERFORM take_turn(NEW.tenant);
   FOR finding IN SELECT g.reason, g.message FROM version_gate(NEW.tenant, NEW.vector, NEW.digest, NULL) g LOOP
     -- Nothing points at a revoked version again, not even in an emergency; other aliases than production are for trying.
     IF finding.reason = 'VERSION_REVOKED'
@@ -478,6 +523,9 @@ BEGIN
      OR ROW(NEW.active_persona, NEW.active_number) IS NOT DISTINCT FROM ROW(OLD.active_persona, OLD.active_number) THEN
     RETURN NEW;
   END IF;
+  IF NEW.tenant IS DISTINCT FROM current_tenant() THEN
+    RAISE EXCEPTION 'only tenant % activates its personas', NEW.tenant USING ERRCODE = 'PM001', CONSTRAINT = 'TENANT_SWITCHED';
+  END IF;
   IF EXISTS (SELECT FROM personas p WHERE (p.tenant, p.persona) = (NEW.tenant, NEW.active_persona) AND p.deleted_at IS NOT NULL) THEN
     RAISE EXCEPTION 'persona % is deleted', NEW.active_persona USING ERRCODE = 'PM001', CONSTRAINT = 'RESOURCE_DELETED';
   END IF;
@@ -489,13 +537,33 @@ BEGIN
   END LOOP;
   RETURN NEW;
 END $$;
-CREATE TRIGGER guard_active BEFORE UPDATE ON tenants FOR EACH ROW EXECUTE FUNCTION guard_active();
+CREATE TRIGGER guard_active BEFORE INSERT OR UPDATE ON tenants FOR EACH ROW EXECUTE FUNCTION guard_active();
+
+-- What is active stands in the history of activations, last.
+CREATE FUNCTION require_activation() RETURNS trigger LANGUAGE plpgsql SET search_path = registry, pg_temp AS $$
+DECLARE
+  last activations%ROWTYPE;
+BEGIN
+  IF ROW(NEW.active_persona, NEW.active_number) IS NOT DISTINCT FROM ROW(OLD.active_persona, OLD.active_number) THEN
+    RETURN NULL;
+  END IF;
+  SELECT * INTO last FROM activations a WHERE a.tenant = NEW.tenant ORDER BY a.number DESC LIMIT 1;
+  IF ROW(last.persona, last.persona_number) IS DISTINCT FROM
+     (SELECT ROW(t.active_persona, t.active_number) FROM tenants t WHERE t.tenant = NEW.tenant) THEN
+    RAISE EXCEPTION 'the active persona of % changed without an entry in its history', NEW.tenant
+      USING ERRCODE = 'PM001', CONSTRAINT = 'HISTORY_MISSING';
+  END IF;
+  RETURN NULL;
+END $$;
+CREATE CONSTRAINT TRIGGER kept_in_history AFTER INSERT OR UPDATE ON tenants DEFERRABLE INITIALLY DEFERRED
+  FOR EACH ROW EXECUTE FUNCTION require_activation();
 
 CREATE FUNCTION guard_release() RETURNS trigger LANGUAGE plpgsql SET search_path = registry, pg_temp AS $$
 DECLARE
   finding record;
 BEGIN
   IF NEW.released IS NULL OR (TG_OP = 'UPDATE' AND NEW.released IS NOT DISTINCT FROM OLD.released) THEN RETURN NULL; END IF;
+  PERFORM take_turn(NEW.tenant);
   FOR finding IN SELECT g.reason, g.message FROM persona_gate(NEW.tenant, NEW.persona, NEW.released) g LOOP
     RAISE EXCEPTION '%', finding.message USING ERRCODE = 'PM001', CONSTRAINT = finding.reason;
   END LOOP;
@@ -505,11 +573,82 @@ END $$;
 CREATE CONSTRAINT TRIGGER guard_release AFTER INSERT OR UPDATE ON personas DEFERRABLE INITIALLY DEFERRED
   FOR EACH ROW EXECUTE FUNCTION guard_release();
 
--- A version fits its model, whoever publishes it.
+-- A revision and its terms are written together, and nothing is added to it later.
+CREATE FUNCTION stamp_revision() RETURNS trigger LANGUAGE plpgsql SET search_path = registry, pg_temp AS $$
+BEGIN
+  NEW.xact := pg_current_xact_id();
+  RETURN NEW;
+END $$;
+CREATE TRIGGER stamp BEFORE INSERT ON persona_revisions FOR EACH ROW EXECUTE FUNCTION stamp_revision();
+
+CREATE FUNCTION guard_term() RETURNS trigger LANGUAGE plpgsql SET search_path = registry, pg_temp AS $$
+DECLARE
+  revision persona_revisions%ROWTYPE;
+  version versions%ROWTYPE;
+BEGIN
+  SELECT * INTO STRICT revision FROM persona_revisions r
+    WHERE (r.tenant, r.persona, r.number) = (NEW.tenant, NEW.persona, NEW.number);
+  IF revision.xact <> pg_current_xact_id()
+     OR EXISTS (SELECT FROM tenants t WHERE (t.tenant, t.active_persona, t.active_number) = (NEW.tenant, NEW.persona, NEW.number)) THEN
+    RAISE EXCEPTION 'revision % of persona % is complete', NEW.number, NEW.persona
+      USING ERRCODE = 'PM001', CONSTRAINT = 'REVISION_IMMUTABLE';
+  END IF;
+  SELECT * INTO STRICT version FROM versions v
+    WHERE (v.tenant, v.vector, v.digest) = (NEW.tenant, NEW.vector, NEW.digest);
+  IF version.model_checksum <> revision.model_checksum THEN
+    RAISE EXCEPTION 'term % is for model %, the revision for %', NEW.term, version.model_checksum, revision.model_checksum
+      USING ERRCODE = 'PM001', CONSTRAINT = 'MODEL_MISMATCH';
+  END IF;
+  IF NOT NEW.layers <@ version.layers THEN
+    RAISE EXCEPTION 'term % names layers that version % does not have', NEW.term, NEW.digest
+      USING ERRCODE = 'PM001', CONSTRAINT = 'LAYER_OUT_OF_RANGE';
+  END IF;
+  RETURN NEW;
+END $$;
+CREATE TRIGGER guard BEFORE INSERT ON persona_terms FOR EACH ROW EXECUTE FUNCTION guard_term();
+
+-- What versions were checked against stays what it was.
+CREATE FUNCTION guard_model() RETURNS trigger LANGUAGE plpgsql SET search_path = registry, pg_temp AS $$
+BEGIN
+  IF ROW(OLD.model, OLD.model_checksum, OLD.layers, OLD.hidden_size) IS DISTINCT FROM
+     ROW(NEW.model, NEW.model_checksum, NEW.layers, NEW.hidden_size)
+     OR OLD.tokenizer_digest NOT IN ('', NEW.tokenizer_digest) THEN
+    RAISE EXCEPTION 'the weights and the shape of model % are what it is', OLD.model
+      USING ERRCODE = 'PM001', CONSTRAINT = 'MODEL_IMMUTABLE';
+  END IF;
+  RETURN NEW;
+END $$;
+CREATE TRIGGER guard BEFORE UPDATE ON models FOR EACH ROW EXECUTE FUNCTION guard_model();
+
+-- What a vector file says of itself: 8 bytes of little-endian length, then a JSON header, as safetensors has it.
+CREATE FUNCTION manifest_in(bytes bytea) RETURNS text LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog AS $$
+DECLARE
+  length integer := get_byte(bytes, 0) + (get_byte(bytes, 1) << 8) + (get_byte(bytes, 2) << 16);
+BEGIN
+  RETURN convert_from(substring(bytes FROM 9 FOR length), 'UTF8')::jsonb -> '__metadata__' ->> 'manifest';
+EXCEPTION WHEN data_exception THEN
+  RETURN NULL;
+END $$;
+
+-- A version says what its bytes say, for those are what people approve, and fits its model, whoever publishes it.
 CREATE FUNCTION guard_version() RETURNS trigger LANGUAGE plpgsql SET search_path = registry, pg_temp AS $$
 DECLARE
   model models%ROWTYPE;
+  said jsonb;
 BEGIN
+  IF NEW.manifest IS DISTINCT FROM
+     (SELECT manifest_in(c.bytes) FROM contents c WHERE (c.tenant, c.digest) = (NEW.tenant, NEW.digest)) THEN
+    RAISE EXCEPTION 'the manifest is not that of the bytes of %', NEW.digest
+      USING ERRCODE = 'PM001', CONSTRAINT = 'VERSION_INCONSISTENT';
+  END IF;
+  said := NEW.manifest::jsonb;
+  IF (said ->> 'modelChecksum', said -> 'hiddenSize', said -> 'layerCount', said ->> 'site', said -> 'layers',
+      coalesce(said ->> 'graphDigest', '')) IS DISTINCT FROM
+     (NEW.model_checksum::text, to_jsonb(NEW.hidden_size), to_jsonb(NEW.layer_count), NEW.site, to_jsonb(NEW.layers),
+      NEW.graph_digest) THEN
+    RAISE EXCEPTION 'the manifest of % says otherwise than its columns', NEW.digest
+      USING ERRCODE = 'PM001', CONSTRAINT = 'VERSION_INCONSISTENT';
+  END IF;
   SELECT * INTO model FROM models m WHERE m.model_checksum = NEW.model_checksum AND m.deleted_at IS NULL;
   IF NOT FOUND THEN
     RAISE EXCEPTION 'no model with the checksum % is registered', NEW.model_checksum
@@ -554,7 +693,7 @@ CREATE TABLE audit (
   tenant resource_id NOT NULL,
   chain text NOT NULL CHECK (chain IN ('CHANGES', 'READS')),
   sequence bigint NOT NULL,
-  payload text NOT NULL CHECK (octet_length(payload) <= 1048576 AND payload IS JSON OBJECT),
+  payload text NOT NULL CHECK (octet_length(payload) <= 1048576 AND payload IS JSON OBJECT WITH UNIQUE KEYS),
   previous_hash sha256_hex NOT NULL,
   hash sha256_hex NOT NULL,
   -- What lists are narrowed by; out of the payload, so that they cannot say otherwise.
@@ -585,12 +724,15 @@ CREATE TRIGGER keep BEFORE UPDATE OR DELETE ON audit FOR EACH ROW EXECUTE FUNCTI
 CREATE TRIGGER keep_all BEFORE TRUNCATE ON audit FOR EACH STATEMENT EXECUTE FUNCTION refuse('AUDIT_APPEND_ONLY');
 
 -- At the end of a transaction: what changed a tenant also wrote to its chain, or, where the platform acts, to the platform's.
+-- The heads tell, whoever wrote them; so no other function may move them, and no other table have this trigger (see the
+-- privileges of functions below).
 CREATE FUNCTION require_audit() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = registry, pg_temp AS $$
 DECLARE
   changed text := CASE WHEN TG_ARGV[0] = 'platform' THEN 'platform' ELSE to_jsonb(coalesce(NEW, OLD)) ->> 'tenant' END;
 BEGIN
   IF NOT EXISTS (SELECT FROM audit_heads h
-                 WHERE h.tenant IN (changed, 'platform') AND h.chain = 'CHANGES' AND h.xact = pg_current_xact_id()) THEN
+                 WHERE (h.tenant = changed OR (h.tenant = 'platform' AND current_tenant() = 'platform'))
+                   AND h.chain = 'CHANGES' AND h.xact = pg_current_xact_id()) THEN
     RAISE EXCEPTION '% of registry.% without an audit entry', lower(TG_OP), TG_TABLE_NAME
       USING ERRCODE = 'PM001', CONSTRAINT = 'AUDIT_MISSING';
   END IF;
@@ -646,9 +788,43 @@ CREATE TABLE revision_counter (
   one boolean PRIMARY KEY DEFAULT true CHECK (one),
   revision bigint NOT NULL,
   -- Changes up to it are compacted away.
-  compacted bigint NOT NULL DEFAULT 0
+  compacted bigint NOT NULL DEFAULT 0 CHECK (compacted BETWEEN 0 AND revision),
+  -- The transaction that took the revision.
+  xact xid8 NOT NULL DEFAULT pg_current_xact_id()
 );
 INSERT INTO revision_counter (revision) VALUES (0);
+
+-- Forward, one at a time.
+CREATE FUNCTION count_revision() RETURNS trigger LANGUAGE plpgsql SET search_path = registry, pg_temp AS $$
+BEGIN
+  IF NEW.revision NOT IN (OLD.revision, OLD.revision + 1) THEN
+    RAISE EXCEPTION 'revision % does not follow %', NEW.revision, OLD.revision
+      USING ERRCODE = 'PM001', CONSTRAINT = 'REVISION_ORDER';
+  END IF;
+  IF NEW.revision > OLD.revision THEN NEW.xact := pg_current_xact_id(); END IF;
+  NEW.compacted := greatest(OLD.compacted, NEW.compacted);
+  RETURN NEW;
+END $$;
+CREATE TRIGGER count BEFORE UPDATE ON revision_counter FOR EACH ROW EXECUTE FUNCTION count_revision();
+
+-- What bears a revision was written by the transaction that took it: watchers read nothing twice and miss nothing.
+CREATE FUNCTION require_revision() RETURNS trigger LANGUAGE plpgsql SET search_path = registry, pg_temp AS $$
+BEGIN
+  IF NOT EXISTS (SELECT FROM revision_counter c WHERE c.revision = NEW.revision AND c.xact = pg_current_xact_id()) THEN
+    RAISE EXCEPTION 'revision % was not taken by this transaction', NEW.revision
+      USING ERRCODE = 'PM001', CONSTRAINT = 'REVISION_ORDER';
+  END IF;
+  RETURN NEW;
+END $$;
+CREATE TRIGGER numbered BEFORE INSERT ON revocations FOR EACH ROW EXECUTE FUNCTION require_revision();
+
+-- A revocation waits for gates that are being passed, and they for it.
+CREATE FUNCTION guard_revocation() RETURNS trigger LANGUAGE plpgsql SET search_path = registry, pg_temp AS $$
+BEGIN
+  PERFORM take_turn(NEW.tenant);
+  RETURN NEW;
+END $$;
+CREATE TRIGGER guard BEFORE INSERT ON revocations FOR EACH ROW EXECUTE FUNCTION guard_revocation();
 
 CREATE TABLE changes (
   revision bigint NOT NULL,
@@ -661,6 +837,18 @@ CREATE TABLE changes (
   created_at timestamptz NOT NULL DEFAULT now(),
   PRIMARY KEY (revision, part)
 );
+CREATE TRIGGER numbered BEFORE INSERT ON changes FOR EACH ROW EXECUTE FUNCTION require_revision();
+CREATE TRIGGER keep BEFORE UPDATE ON changes FOR EACH ROW EXECUTE FUNCTION refuse('HISTORY_IMMUTABLE');
+
+-- Only what the counter says is gone may go.
+CREATE FUNCTION guard_compaction() RETURNS trigger LANGUAGE plpgsql SET search_path = registry, pg_temp AS $$
+BEGIN
+  IF NOT EXISTS (SELECT FROM revision_counter c WHERE c.compacted >= OLD.revision) THEN
+    RAISE EXCEPTION 'revision % is not compacted', OLD.revision USING ERRCODE = 'PM001', CONSTRAINT = 'HISTORY_IMMUTABLE';
+  END IF;
+  RETURN OLD;
+END $$;
+CREATE TRIGGER guard BEFORE DELETE ON changes FOR EACH ROW EXECUTE FUNCTION guard_compaction();
 
 -- What workers say of themselves.
 CREATE TABLE workers (
@@ -668,7 +856,7 @@ CREATE TABLE workers (
   model_checksum sha256_hex NOT NULL,
   state text NOT NULL CHECK (state IN ('NOT_READY', 'READY', 'STALE', 'ERROR')),
   applied_revision bigint NOT NULL,
-  problems jsonb NOT NULL DEFAULT '[]',
+  problems jsonb NOT NULL DEFAULT '[]' CHECK (jsonb_typeof(problems) = 'array' AND octet_length(problems::text) <= 1048576),
   reported_at timestamptz NOT NULL DEFAULT now(),
   -- Renewed while a replica has the worker's watch.
   connected_until timestamptz,
@@ -715,8 +903,23 @@ BEGIN
   END LOOP;
 END $$;
 
-GRANT UPDATE ON vectors, aliases, personas, approvals, break_glass_uses TO persona_service;
 GRANT DELETE ON aliases, requests TO persona_service;
+
+DO $$
+DECLARE
+  changeable text;
+  columns text;
+BEGIN
+  -- Rows change, but never become others: no part of a primary key does, nor when they were made.
+  FOREACH changeable IN ARRAY ARRAY['tenants', 'models', 'vectors', 'aliases', 'personas', 'approvals', 'break_glass_uses'] LOOP
+    SELECT string_agg(quote_ident(a.attname), ', ') INTO STRICT columns
+      FROM pg_attribute a
+      WHERE a.attrelid = changeable::regclass AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
+        AND a.attname NOT IN ('created_at', 'xact')
+        AND NOT EXISTS (SELECT FROM pg_index i WHERE i.indrelid = a.attrelid AND i.indisprimary AND a.attnum = ANY (i.indkey));
+    EXECUTE format('GRANT UPDATE (%s) ON %I TO persona_service', columns, changeable);
+  END LOOP;
+END $$;
 
 ALTER TABLE tenants ENABLE ROW LEVEL SECURITY;
 ALTER TABLE tenants FORCE ROW LEVEL SECURITY;
@@ -724,7 +927,7 @@ CREATE POLICY own_tenant ON tenants TO persona_service
   USING (tenant = current_tenant() OR current_tenant() = 'platform')
   WITH CHECK (tenant = current_tenant() OR current_tenant() = 'platform');
 CREATE POLICY watched ON tenants FOR SELECT TO persona_watch USING (true);
-GRANT SELECT, INSERT, UPDATE ON tenants TO persona_service;
+GRANT SELECT, INSERT ON tenants TO persona_service;
 GRANT SELECT ON tenants TO persona_watch;
 
 ALTER TABLE models ENABLE ROW LEVEL SECURITY;
@@ -733,7 +936,7 @@ CREATE POLICY readable ON models FOR SELECT TO persona_service, persona_watch US
 CREATE POLICY platform_inserts ON models FOR INSERT TO persona_service WITH CHECK (current_tenant() = 'platform');
 CREATE POLICY platform_updates ON models FOR UPDATE TO persona_service
   USING (current_tenant() = 'platform') WITH CHECK (current_tenant() = 'platform');
-GRANT SELECT, INSERT, UPDATE ON models TO persona_service;
+GRANT SELECT, INSERT ON models TO persona_service;
 GRANT SELECT ON models TO persona_watch;
 
 -- Heads are written by the trigger alone, which runs as the owner: FORCE binds the owner too, so it has policies of its own.
@@ -775,3 +978,9 @@ ALTER TABLE workers ENABLE ROW LEVEL SECURITY;
 ALTER TABLE workers FORCE ROW LEVEL SECURITY;
 CREATE POLICY reported ON workers TO persona_watch USING (true) WITH CHECK (true);
 GRANT SELECT, INSERT, UPDATE, DELETE ON workers TO persona_watch;
+
+-- A trigger runs for whoever changes its table, but to put it on another table takes this privilege: a service could else
+-- have the owner's functions work on rows of its own making.
+REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA registry FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION current_tenant TO persona_service, persona_watch, persona_auditor;
+GRANT EXECUTE ON FUNCTION take_turn, approval_of, version_gate, persona_gate, glass_is_broken, manifest_in TO persona_service;
