@@ -1,5 +1,6 @@
 import type { Logger } from "@persona-mesh/service";
 import type { Kysely } from "kysely";
+import type { ReadAudit } from "./audit/read-audit.ts";
 import type { Database } from "./database/schema.ts";
 import type { Transactor } from "./database/transaction.ts";
 
@@ -11,5 +12,7 @@ export interface Registry {
   readonly watchDatabase: Kysely<Database>;
   /** As persona_auditor: signs the heads of the audit chains. */
   readonly auditDatabase: Kysely<Database>;
+  /** Writes down reads of vector bytes before they are answered. */
+  readonly readAudit: ReadAudit;
   readonly log: Logger;
 }
