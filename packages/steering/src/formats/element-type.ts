@@ -17,18 +17,21 @@ export interface StoredDirection {
 /** Elements as float32, exact for all three types; in a buffer of its own. The place must lie within the bytes. */
 export function readElements(bytes: Uint8Array, { start, width, type }: StoredDirection): Float32Array {
   const view = new DataView(bytes.buffer, bytes.byteOffset + start, width * ELEMENT_BYTES[type]);
-  const read = READERS[type];
-  return Float32Array.from({ length: width }, (_, i) => read(view, i * ELEMENT_BYTES[type]));
+  const values = new Float32Array(width);
+  READERS[type](view, values);
+  return values;
 }
 
-/** A bfloat16 is the upper half of a float32. */
-const bits = new DataView(new ArrayBuffer(4));
-
-const READERS: Readonly<Record<ElementType, (view: DataView, at: number) => number>> = {
-  F32: (view, at) => view.getFloat32(at, true),
-  F16: (view, at) => view.getFloat16(at, true),
-  BF16: (view, at) => {
-    bits.setUint16(0, view.getUint16(at, true));
-    return bits.getFloat32(0);
+const READERS: Readonly<Record<ElementType, (view: DataView, into: Float32Array) => void>> = {
+  F32: (view, into) => {
+    for (let i = 0; i < into.length; i++) into[i] = view.getFloat32(4 * i, true);
+  },
+  F16: (view, into) => {
+    for (let i = 0; i < into.length; i++) into[i] = view.getFloat16(2 * i, true);
+  },
+  // A bfloat16 is the upper half of a float32.
+  BF16: (view, into) => {
+    const bits = new Uint32Array(into.buffer);
+    for (let i = 0; i < into.length; i++) bits[i] = view.getUint16(2 * i, true) << 16;
   },
 };

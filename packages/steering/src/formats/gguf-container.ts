@@ -34,8 +34,8 @@ export const DEFAULT_ALIGNMENT = 32;
 /** All before the data: 512 entries take 40 KiB; the rest is room for what producers say about themselves. */
 const MAX_HEADER_BYTES = 1 << 20;
 
-/** Keys: producers write about five, and a language model, which is no control vector, about thirty. */
-const MAX_KEYS = 256;
+/** Keys: most producers write about five, EasySteer once wrote several figures for every layer. */
+const MAX_KEYS = 4096;
 const MAX_KEY_BYTES = 256;
 
 /** ggml's own limit is 63. */
