@@ -4,8 +4,8 @@
 
 writes packages/steering/src/formats/fixtures/foreign.json: files as their producers write them, with what is to be read
 from them or why they are refused; then reads our own exports back with gguf and safetensors, compares every number, and
-writes the digests of the files that passed to read-back.json. The seeds are fixed and both are committed: the tests never
-run Python.
+writes the digests of the files that passed to read-back.json. The seeds are fixed, and both are committed: the tests
+never run Python. From run to run only a torch pickle and the order of safetensors' metadata differ.
 """
 
 import base64
