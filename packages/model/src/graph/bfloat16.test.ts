@@ -86,7 +86,7 @@ function graphsOf(spec: DecoderSpec): ReadonlyMap<GraphRole, Uint8Array> {
 
 const PRODUCTS = ["MatMul", "Gemm"];
 /** Operators that give what their first input is, and want every input of that type. */
-const ALIKE = ["Add", "Sub", "Mul", "Div", "Max", "Concat", "FusedMatMul", "SimplifiedLayerNormalization", ...PRODUCTS];
+const ALIKE = ["Add", "Sub", "Mul", "Div", "Concat", "FusedMatMul", "SimplifiedLayerNormalization", ...PRODUCTS];
 /** Operators that give what their first input is, with others that index or shape it. */
 const FROM_FIRST = [
   "Gather",
@@ -94,12 +94,13 @@ const FROM_FIRST = [
   "Reshape",
   "Split",
   "Slice",
+  "Transpose",
   "Unsqueeze",
   "Identity",
   "Softmax",
   "Tanh",
 ];
-const REDUCTIONS = ["ReduceL2", "ReduceMax", "ReduceSum"];
+const REDUCTIONS = ["ReduceMax", "ReduceSum"];
 const ACTIVATIONS = ["QuickGelu", "FastGelu", "Gelu"];
 
 /** Types of a node's outputs, by the rules of its operator. */

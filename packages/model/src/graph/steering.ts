@@ -24,8 +24,8 @@ export const STEERING = {
   projections: "projections",
 } as const;
 
-/** Smallest norm that is divided by: a zero residual stays zero instead of turning into NaN. */
-const MIN_NORM = 1e-30;
+/** Added to mean squares before they are divided by: a zero residual stays zero instead of turning into NaN. */
+const MIN_MEAN_SQUARE = 1e-30;
 
 /** Injects the rows of the steering table into the residual stream of one graph. */
 export interface SteeringSite {
@@ -38,26 +38,44 @@ export interface SteeringSite {
 /**
  * Declare the steering inputs and fetch the rows of all layers at once.
  *
- * One Gather, one Mul and one Split serve every layer, so that a layer pays for its additions only.
+ * One Gather, one Mul and one Split serve every layer, so that a layer pays for its additions only. Layers come first in
+ * what is split, so that each is one piece of memory.
  */
 export function steeringSite(graph: GraphBuilder, spec: DecoderSpec, parts: "add" | "full"): SteeringSite {
   const layers = spec.layers;
   const table = graph.input(STEERING.table, "float32", ["table_rows", spec.hidden]);
   const rowIndex = graph.input(STEERING.rows, "int32", ["batch", layers]);
   const gain = graph.input(STEERING.gain, "float32", ["batch", 1, 1]);
-  const rows = graph.op("Gather", [table, rowIndex], { attributes: { axis: 0 } });
-  const deltas = splitByLayer(graph, graph.op("Mul", [rows, gain]), "delta", layers);
+  const integers = (name: string, ...values: readonly number[]) =>
+    graph.constant(name, "int64", [values.length], BigInt64Array.from(values, BigInt));
+  const gathered = graph.op("Gather", [table, graph.op("Transpose", [rowIndex])], { attributes: { axis: 0 } });
+  const rows = graph.op("Reshape", [gathered, integers("by_layer_and_row", layers, -1, 1, spec.hidden)]);
+  const rowShape = integers("by_row", -1, 1, spec.hidden);
+  /** `[layers, batch, 1, hidden]` into one `[batch, 1, hidden]` per layer. */
+  const split = (x: Value, name: string) => {
+    const byRow = graph.op("Reshape", [x, rowShape]);
+    const names = Array.from({ length: layers }, (_, layer) => `${name}.${layer}`);
+    return layers === 1
+      ? [byRow]
+      : graph.ops("Split", [byRow], names, { attributes: { axis: 0, num_outputs: layers } });
+  };
+  const deltas = split(graph.op("Mul", [rows, gain]), "delta");
   if (parts === "add") {
     return { inject: (layer, h) => graph.op("Add", [h, at(deltas, layer)]), finish: () => {} };
   }
 
   const renorm = graph.input(STEERING.renorm, "bool", ["batch", 1, 1]);
-  const directions = splitByLayer(graph, rows, "row", layers);
+  const directions = split(rows, "row");
   const one = graph.constant("one", "float32", [], Float32Array.of(1));
-  const minNorm = graph.constant("min_norm", "float32", [], Float32Array.of(MIN_NORM));
-  const lastAxis = graph.constant("last_axis", "int64", [1], BigInt64Array.of(-1n));
+  const ones = graph.constant("ones", "float32", [spec.hidden], new Float32Array(spec.hidden).fill(1));
   const projections: Value[] = [];
-  const norm = (x: Value) => graph.op("ReduceL2", [x, lastAxis], { attributes: { keepdims: 1 } });
+  /** √hidden / ‖x‖: what a norm multiplies by, which its kernel finds faster than the reductions do. */
+  const inverseNorm = (x: Value) => {
+    const [, inverse] = graph.ops("SimplifiedLayerNormalization", [x, ones], ["unit", "inverse_norm"], {
+      attributes: { axis: -1, epsilon: { float: MIN_MEAN_SQUARE } },
+    }) as [Value, Value];
+    return inverse;
+  };
 
   return {
     inject(layer, h) {
@@ -66,7 +84,7 @@ export function steeringSite(graph: GraphBuilder, spec: DecoderSpec, parts: "add
       );
       const moved = graph.op("Add", [h, at(deltas, layer)]);
       // The quotient first: for a row that did not move it is x / x, exactly 1.
-      const ratio = graph.op("Div", [norm(h), graph.op("Max", [norm(moved), minNorm])]);
+      const ratio = graph.op("Div", [inverseNorm(moved), inverseNorm(h)]);
       return graph.op("Mul", [moved, graph.op("Where", [renorm, ratio, one])]);
     },
     finish() {
@@ -74,13 +92,6 @@ export function steeringSite(graph: GraphBuilder, spec: DecoderSpec, parts: "add
       graph.expose(all as Value, "float32", ["batch", "sequence", layers]);
     },
   };
-}
-
-/** `[batch, layers, hidden]` into one `[batch, 1, hidden]` per layer. */
-function splitByLayer(graph: GraphBuilder, rows: Value, name: string, layers: number): Value[] {
-  if (layers === 1) return [rows];
-  const names = Array.from({ length: layers }, (_, layer) => `${name}.${layer}`);
-  return graph.ops("Split", [rows], names, { attributes: { axis: 1, num_outputs: layers } });
 }
 
 function at(values: readonly Value[], layer: number): Value {
