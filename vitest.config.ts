@@ -10,6 +10,7 @@ export default defineConfig({
             "packages/*/src/**/*.test.ts",
             "services/*/src/**/*.test.ts",
             "demo/src/**/*.test.ts",
+            "deploy/*/src/**/*.test.ts",
             "tools/**/*.test.ts",
           ],
           // The tests load native code and map model weights: processes, not threads.

@@ -86,6 +86,7 @@ export async function startRegistry(values: RegistryValues, log: Logger): Promis
       ],
       errorMappers: ERROR_MAPPERS,
     });
+    log.info({ address: server.address, managementPort: server.managementPort }, "serving");
     const resources = started.move();
     const end = async () => {
       // Watches first: they would hold the drain up, and their workers find another replica meanwhile.
