@@ -23,6 +23,8 @@ export * from "./grpc/request-id.ts";
 export * from "./log.ts";
 export * from "./server/run-service.ts";
 export * from "./server/server.ts";
+export * from "./telemetry/metrics.ts";
+export * from "./telemetry/tracing.ts";
 export * from "./tls/dev-certificates.ts";
 export * from "./tls/service-identity.ts";
 export * from "./tls/service-tls.ts";

@@ -56,7 +56,7 @@ export const SERVICE_OPTIONS = {
   }),
   managementHost: option(z.string().min(1), {
     default: "127.0.0.1",
-    doc: "Address of the management port (plain HTTP: /healthz, /readyz). Beyond this machine, keep it behind a network policy.",
+    doc: "Address of the management port (plain HTTP: /healthz, /readyz, /metrics). Beyond this machine, keep it behind a network policy.",
   }),
   managementPort: option(port, { default: 7071, doc: "Port of the management server; 0 takes a free one." }),
   authIssuer: option(z.string().min(1).max(256), { default: "persona-mesh-dev", doc: "`iss` that tokens must have." }),
@@ -68,6 +68,20 @@ export const SERVICE_OPTIONS = {
   authJwksUrl: option(z.url().max(2048).optional(), {
     default: undefined,
     doc: "Where the issuer publishes its keys, as JSON Web Key Set over HTTPS; fetched again from time to time, and for keys not seen before.",
+  }),
+  otlpEndpoint: option(
+    z
+      .url({ protocol: /^https?$/ })
+      .max(2048)
+      .optional(),
+    {
+      default: undefined,
+      doc: "Collector that traces are sent to, as OTLP over HTTP, such as http://localhost:4318. Unset: OTEL_EXPORTER_OTLP_ENDPOINT; without both, no traces.",
+    },
+  ),
+  traceSampleRatio: option(z.number().min(0).max(1), {
+    default: 1,
+    doc: "Share of traces that are recorded where the caller has not decided already.",
   }),
   reflection: option(z.boolean().optional(), {
     default: undefined,

@@ -5,12 +5,15 @@ import {
   type ServerListener,
   status,
 } from "@grpc/grpc-js";
+import type { Histogram, Meter } from "@opentelemetry/api";
 import type { Authenticator } from "../auth/authenticator.ts";
 import { type Access, authorize } from "../auth/permissions.ts";
 import type { ErrorMapper } from "../errors/error-mapper.ts";
 import { ServiceError } from "../errors/service-error.ts";
 import { REQUEST_ID_KEY } from "../errors/status.ts";
 import type { Logger } from "../log.ts";
+import { startServerSpan } from "../telemetry/call-spans.ts";
+import { callDuration, endAttributes, startAttributes } from "../telemetry/rpc-conventions.ts";
 import type { CallContext } from "./implementation.ts";
 import { MAX_PUBLIC_CALLS } from "./limits.ts";
 import { requestIdOf } from "./request-id.ts";
@@ -21,6 +24,8 @@ export interface CallGuardOptions {
   readonly access: ReadonlyMap<string, Access>;
   readonly authenticate: Authenticator;
   readonly log: Logger;
+  /** Where calls are measured. */
+  readonly meter: Meter;
   readonly mappers: readonly ErrorMapper[];
   readonly deadlines: Deadlines;
   /** Calls with a handler that run at once; further ones are refused with SERVER_BUSY. */
@@ -49,10 +54,18 @@ export class CallGuard {
   /** Admitted calls that have no status yet, or whose handler has not returned yet. */
   readonly #running = new Set<ServerCall>();
   readonly #public = new Set<ServerCall>();
+  readonly #duration: Histogram;
   #onIdle: (() => void) | undefined;
 
   constructor(options: CallGuardOptions) {
     this.#options = options;
+    this.#duration = callDuration(options.meter, "server");
+    options.meter
+      .createObservableUpDownCounter("persona.server.running_calls", {
+        description: "Calls whose handlers run now.",
+        unit: "{call}",
+      })
+      .addCallback((result) => result.observe(this.#running.size));
     this.interceptor = (method, wire) => {
       let call: ServerCall | undefined;
       const listener: ServerListener = {
@@ -95,7 +108,8 @@ export class CallGuard {
     if (call === undefined) throw new Error("a call reached its handler without passing the guard");
     call.handling = true;
     try {
-      await handler(call, call.context(metadata));
+      const run = () => handler(call, call.context(metadata));
+      await (call.span === undefined ? run() : call.span.run(run));
     } finally {
       call.handling = false;
       this.#release(call);
@@ -121,7 +135,12 @@ export class CallGuard {
       requestId: requestIdOf(metadata),
       log: this.#options.log,
       mappers: this.#options.mappers,
+      span: startServerSpan(path, metadata),
       onEnd: (outcome) => {
+        this.#duration.record(outcome.durationMs / 1000, {
+          ...startAttributes(path),
+          ...endAttributes(outcome.code, "server"),
+        });
         this.#public.delete(call);
         this.#release(call);
         logOutcome(outcome, this.#options.access.get(path)?.kind === "public");

@@ -9,10 +9,12 @@ import {
   toBinary,
 } from "@bufbuild/protobuf";
 import { ChannelCredentials, Metadata, status } from "@grpc/grpc-js";
+import type { Meter } from "@opentelemetry/api";
 import { methodPath } from "../auth/permissions.ts";
 import { ClientError } from "../errors/client-error.ts";
 import { REQUEST_ID_KEY } from "../errors/status.ts";
 import type { TlsSource } from "../tls/tls-source.ts";
+import { type CallObserver, createCallObserver } from "./call-observer.ts";
 import { type Channel, type ChannelSecurity, openChannel } from "./channel.ts";
 import { KEEPALIVE_TIME_MS, KEEPALIVE_TIMEOUT_MS, MAX_MESSAGE_BYTES } from "./limits.ts";
 
@@ -56,6 +58,8 @@ export interface ClientOptions {
    * @default {@link UNARY_TIMEOUT_MS} for unary calls, Infinity for streams
    */
   readonly timeoutMs?: number;
+  /** Measures the calls: the meter of {@link createMetrics}. @default calls are not measured */
+  readonly meter?: Meter;
   /** Name that the server's certificate must have, where it differs from the address. */
   readonly serverName?: string;
   /**
@@ -110,7 +114,12 @@ export function createClient<Service extends DescService>(
       ? {}
       : { "grpc.ssl_target_name_override": options.serverName, "grpc.default_authority": options.serverName }),
   });
-  const connection: Connection = { channel, running: new Set(), options };
+  const connection: Connection = {
+    channel,
+    running: new Set(),
+    options,
+    observe: createCallObserver(address, options.meter),
+  };
   const methods = service.methods.map((method) => [
     method.localName,
     method.methodKind === "unary" ? unary(connection, method) : stream(connection, method),
@@ -127,6 +136,7 @@ interface Connection {
   readonly channel: Channel;
   readonly running: Set<{ cancel(): void }>;
   readonly options: ClientOptions;
+  readonly observe: CallObserver;
 }
 
 function channelSecurity(
@@ -140,13 +150,15 @@ function channelSecurity(
   throw new ClientError(status.FAILED_PRECONDITION, "CONFIG_INVALID", "serverIdentity needs a TlsSource");
 }
 
-function unary({ channel, running, options }: Connection, method: DescMethod) {
+function unary({ channel, running, options, observe }: Connection, method: DescMethod) {
   return async (request: MessageInitShape<DescMessage>, callOptions: CallOptions = {}) => {
     const metadata = await callMetadata(options, callOptions);
     const { signal } = callOptions;
     throwIfAborted(signal);
     const lease = channel.lease();
+    const end = observe(methodPath(method), metadata);
     let release = () => {};
+    let failure: ClientError | undefined;
     try {
       return await new Promise((resolve, reject) => {
         const call = lease.client.makeUnaryRequest(
@@ -161,20 +173,23 @@ function unary({ channel, running, options }: Connection, method: DescMethod) {
         release = track(call, running, signal);
       });
     } catch (error) {
-      throw ClientError.from(error);
+      failure = ClientError.from(error);
+      throw failure;
     } finally {
       release();
       lease.release();
+      end(failure);
     }
   };
 }
 
-function stream({ channel, running, options }: Connection, method: DescMethod) {
+function stream({ channel, running, options, observe }: Connection, method: DescMethod) {
   return (request: MessageInitShape<DescMessage>, callOptions: CallOptions = {}) => ({
     async *[Symbol.asyncIterator]() {
       const metadata = await callMetadata(options, callOptions);
       throwIfAborted(callOptions.signal);
       const lease = channel.lease();
+      const end = observe(methodPath(method), metadata);
       const call = lease.client.makeServerStreamRequest(
         methodPath(method),
         encoder(method.input),
@@ -186,14 +201,22 @@ function stream({ channel, running, options }: Connection, method: DescMethod) {
       // The status of a call that we cancelled arrives after the loop below stopped listening for it.
       call.on("error", () => {});
       const release = track(call, running, callOptions.signal);
+      let failure: ClientError | undefined = new ClientError(
+        status.CANCELLED,
+        "CANCELLED",
+        "the reader left the stream",
+      );
       try {
         yield* call;
+        failure = undefined;
       } catch (error) {
-        throw ClientError.from(error);
+        failure = ClientError.from(error);
+        throw failure;
       } finally {
         release();
         call.cancel();
         lease.release();
+        end(failure);
       }
     },
   });

@@ -7,6 +7,7 @@ import { type Reason, reasonEntry } from "../errors/reasons.ts";
 import { ServiceError } from "../errors/service-error.ts";
 import { toStatus } from "../errors/status.ts";
 import type { LogFields, Logger } from "../log.ts";
+import type { CallSpan } from "../telemetry/call-spans.ts";
 import type { CallContext } from "./implementation.ts";
 
 /** The wire side of a call: grpc-js's own innermost object, on which every status ends up, also those it makes itself. */
@@ -19,6 +20,8 @@ export interface ServerCallOptions {
   readonly requestId: string;
   readonly log: Logger;
   readonly mappers: readonly ErrorMapper[];
+  /** Ended with the call; undefined where calls are not traced. */
+  readonly span: CallSpan | undefined;
   /** Called once, when the call has its outcome. */
   readonly onEnd: (outcome: CallOutcome) => void;
 }
@@ -45,6 +48,7 @@ export class ServerCall {
   readonly path: string;
   readonly requestId: string;
   readonly signal: AbortSignal;
+  readonly span: CallSpan | undefined;
   /** Its handler runs; kept by the guard. */
   handling = false;
   readonly #abort = new AbortController();
@@ -68,7 +72,8 @@ export class ServerCall {
     this.requestId = options.requestId;
     this.signal = this.#abort.signal;
     this.#wire = wire;
-    this.#log = options.log.child({ requestId: options.requestId });
+    this.span = options.span;
+    this.#log = options.log.child({ requestId: options.requestId, ...options.span?.ids });
     this.#mappers = options.mappers;
     this.#onEnd = options.onEnd;
     // grpc-js sends some statuses past all interceptors (oversize messages, bad compression, deadlines); it does so
@@ -155,9 +160,15 @@ export class ServerCall {
     this.#ended = true;
     clearTimeout(this.#deadlineTimer);
     this.#abort.abort(error ?? new ServiceError("CANCELLED", "the call is over"));
+    const endCode = error === undefined ? code : reasonEntry(error.reason).code;
+    this.span?.end(endCode, {
+      "persona.request_id": this.requestId,
+      ...(this.#caller === undefined ? {} : { "persona.tenant": this.#caller.tenant }),
+      ...(error === undefined ? {} : { "persona.reason": error.reason }),
+    });
     this.#onEnd({
       path: this.path,
-      code: error === undefined ? code : reasonEntry(error.reason).code,
+      code: endCode,
       ...(error === undefined ? {} : { reason: error.reason }),
       durationMs: performance.now() - this.#started,
       peer: this.#wire.getPeer(),

@@ -9,6 +9,8 @@ export interface ManagementState {
   readonly ready: () => boolean;
   /** Why not, or "ready". */
   readonly describe: () => string;
+  /** All figures in the text format of Prometheus. */
+  readonly metrics: () => Promise<string>;
 }
 
 export interface Management {
@@ -17,7 +19,8 @@ export interface Management {
 }
 
 /**
- * The management port: `/healthz` while the process works, `/readyz` while it takes calls. Plain HTTP, because
+ * The management port: `/healthz` while the process works, `/readyz` while it takes calls, `/metrics`
+ * for Prometheus. Plain HTTP, because
  * Kubernetes probes cannot present certificates; it tells nothing of tenants.
  *
  * @throws ServiceError PORT_IN_USE
@@ -26,6 +29,7 @@ export async function startManagement(host: string, port: number, state: Managem
   const app = new Hono();
   app.get("/healthz", (c) => c.text("ok\n"));
   app.get("/readyz", (c) => c.text(`${state.describe()}\n`, state.ready() ? 200 : 503));
+  app.get("/metrics", async (c) => c.text(await state.metrics(), 200, { "content-type": PROMETHEUS_TEXT }));
 
   const server = createServer({ requestTimeout: 5_000, headersTimeout: 5_000, keepAliveTimeout: 5_000 });
   server.on("request", async (request, response) => {
@@ -52,6 +56,8 @@ export async function startManagement(host: string, port: number, state: Managem
       }),
   };
 }
+
+const PROMETHEUS_TEXT = "text/plain; version=0.0.4; charset=utf-8";
 
 /** Probes and a person or two. */
 const MAX_CONNECTIONS = 64;

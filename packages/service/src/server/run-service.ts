@@ -6,6 +6,7 @@ import type { SERVICE_OPTIONS } from "../config/service-options.ts";
 import { reasonEntry } from "../errors/reasons.ts";
 import { ServiceError } from "../errors/service-error.ts";
 import { createLogger, type Logger } from "../log.ts";
+import { startTracing, type Tracing } from "../telemetry/tracing.ts";
 
 export interface ServiceProgram<Set extends typeof SERVICE_OPTIONS & Options> {
   /** In log lines and in `--help`. */
@@ -57,6 +58,11 @@ export async function runService<Set extends typeof SERVICE_OPTIONS & Options>(
   setLogger({ debug: forward, info: forward, error: forward });
 
   let running: RunningService | undefined;
+  let tracing: Tracing | undefined;
+  const end = async (service: RunningService) => {
+    await service.close();
+    await tracing?.close();
+  };
   let asked = false;
   for (const signal of ["SIGTERM", "SIGINT"] as const) {
     process.on(signal, () => {
@@ -66,7 +72,7 @@ export async function runService<Set extends typeof SERVICE_OPTIONS & Options>(
       log.info({ signal }, "asked to end");
       // Before the start is complete no call was let in: there is nothing to drain.
       if (running === undefined) process.exit(0);
-      running.close().then(
+      end(running).then(
         () => process.exit(0),
         (error: unknown) => {
           log.fatal({ err: error }, "the drain failed");
@@ -77,6 +83,8 @@ export async function runService<Set extends typeof SERVICE_OPTIONS & Options>(
   }
 
   try {
+    const { otlpEndpoint, traceSampleRatio } = values as Values<typeof SERVICE_OPTIONS>;
+    tracing = await startTracing({ service: program.name, endpoint: otlpEndpoint, sampleRatio: traceSampleRatio }, log);
     running = await program.start(values, log);
   } catch (error) {
     process.exit(reportStartFailure(error, log));

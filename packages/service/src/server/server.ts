@@ -22,6 +22,7 @@ import {
 } from "../grpc/limits.ts";
 import { addReflection, REFLECTION_ACCESS } from "../grpc/reflection.ts";
 import type { Logger } from "../log.ts";
+import { createMetrics, type Metrics } from "../telemetry/metrics.ts";
 import { RotatingServerCredentials } from "../tls/server-credentials.ts";
 import { clientCertificates, openServerTls } from "../tls/service-tls.ts";
 import type { TlsSource } from "../tls/tls-source.ts";
@@ -32,8 +33,10 @@ export interface ServerOptions {
   readonly services: readonly BoundService[];
   readonly config: ServiceValues;
   readonly log: Logger;
-  /** Name of the service in the mesh, which its development certificate bears. @default "persona-mesh" */
+  /** Name of the service in the mesh, which its development certificate and its figures bear. @default "persona-mesh" */
   readonly name?: string;
+  /** The service's instruments, shown on the management port with the server's own. @default the server's own alone */
+  readonly metrics?: Metrics;
   /** How errors of other packages become reasons; tried in order. */
   readonly errorMappers?: readonly ErrorMapper[];
   /**
@@ -82,13 +85,14 @@ type Phase = "starting" | "serving" | "draining" | "closed";
  * @throws ServiceError CONFIG_INVALID, PORT_IN_USE
  */
 export async function startServer(options: ServerOptions): Promise<RunningServer> {
-  const { config, log, services } = options;
+  const { config, log, services, name = "persona-mesh" } = options;
   checkServiceConfig(config);
   let phase: Phase = "starting";
 
   const keys = await openKeys(config, log);
   const health = createHealth(services.map(({ service }) => service.typeName));
   const hasReflection = config.reflection ?? config.environment === "development";
+  const metrics = options.metrics ?? (await createMetrics(name, log));
   const guard = new CallGuard({
     access: new Map<string, Access>([
       ...services.flatMap(({ service }) => [...declaredAccess(service)]),
@@ -100,6 +104,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
       config.trustDomain,
     ),
     log,
+    meter: metrics.meter,
     mappers: options.errorMappers ?? [],
     deadlines: {
       unaryDefaultMs: config.unaryDefaultSeconds * 1000,
@@ -138,11 +143,12 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
       services.map(({ service }) => service),
     );
 
-  const tls = await openServerTls(config, options.name ?? "persona-mesh", log);
+  const tls = await openServerTls(config, name, log);
   const port = await bind(server, config, tls);
   const management = await startManagement(config.managementHost, config.managementPort, {
     ready: () => phase === "serving",
     describe: () => (phase === "serving" ? "ready" : phase),
+    metrics: () => metrics.text(),
   }).catch((error: unknown) => {
     keys.close();
     tls?.close();
