@@ -38,8 +38,13 @@ async function grantLogin(db: Kysely<never>, database: string, password: string)
   for (const role of DATABASE_ROLES) {
     await sql`GRANT ${sql.id(role)} TO ${login} WITH INHERIT FALSE, SET TRUE`.execute(db);
   }
+  await closeToOthers(db, database);
+}
+
+/** Only the login gets in, and makes no temporary tables. */
+export async function closeToOthers(db: Kysely<never>, database: string): Promise<void> {
   await sql`REVOKE ALL ON DATABASE ${sql.id(database)} FROM PUBLIC`.execute(db);
-  await sql`GRANT CONNECT ON DATABASE ${sql.id(database)} TO ${login}`.execute(db);
+  await sql`GRANT CONNECT ON DATABASE ${sql.id(database)} TO ${sql.id(LOGIN)}`.execute(db);
 }
 
 /** Under one lock: two replicas that start at once on one server do not get in each other's way. */

@@ -623,8 +623,9 @@ CREATE TRIGGER guard BEFORE UPDATE ON models FOR EACH ROW EXECUTE FUNCTION guard
 -- What a vector file says of itself: 8 bytes of little-endian length, then a JSON header, as safetensors has it.
 CREATE FUNCTION manifest_in(bytes bytea) RETURNS text LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog AS $$
 DECLARE
-  length integer := get_byte(bytes, 0) + (get_byte(bytes, 1) << 8) + (get_byte(bytes, 2) << 16);
+  length integer;
 BEGIN
+  length := get_byte(bytes, 0) + (get_byte(bytes, 1) << 8) + (get_byte(bytes, 2) << 16);
   RETURN convert_from(substring(bytes FROM 9 FOR length), 'UTF8')::jsonb -> '__metadata__' ->> 'manifest';
 EXCEPTION WHEN data_exception THEN
   RETURN NULL;

@@ -2,7 +2,7 @@ import { mkdtempSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { sql } from "kysely";
-import { bootstrapDatabase, LOGIN } from "../database/bootstrap.ts";
+import { bootstrapDatabase, closeToOthers, LOGIN } from "../database/bootstrap.ts";
 import { connectDatabase, type DatabasePool, type DatabaseRole } from "../database/connect.ts";
 import { type EmbeddedPostgres, openEmbedded } from "../database/embedded.ts";
 
@@ -30,9 +30,11 @@ export async function openTestDatabase(): Promise<TestDatabase> {
   server ??= startServer();
   const running = await server;
   const name = `test_${++count}`;
-  await administer(running, (db) =>
-    sql`CREATE DATABASE ${sql.id(name)} TEMPLATE ${sql.id(TEMPLATE)} STRATEGY FILE_COPY`.execute(db),
-  );
+  await administer(running, async (db) => {
+    await sql`CREATE DATABASE ${sql.id(name)} TEMPLATE ${sql.id(TEMPLATE)} STRATEGY FILE_COPY`.execute(db);
+    // A copy has the template's tables, but not its privileges.
+    await closeToOthers(db as never, name);
+  });
   const url = running.url(name, LOGIN);
   const pools: DatabasePool[] = [];
   const open = (options: Parameters<typeof connectDatabase>[0]) => {
