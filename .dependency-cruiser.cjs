@@ -35,6 +35,18 @@ module.exports = {
       },
     },
     {
+      name: "audit-is-pure",
+      comment: "packages/audit verifies what others read and write: no I/O, and nothing of ours but the protocol.",
+      severity: "error",
+      from: { path: "^packages/audit/src/", pathNot: "\\.test\\.ts$" },
+      to: {
+        path: [
+          "^packages/(?!audit/|protocol/)",
+          "^(node:)?(fs|fs/promises|net|http|https|child_process|worker_threads)$",
+        ],
+      },
+    },
+    {
       name: "onnx-knows-no-models",
       comment: "packages/onnx knows graphs and the runtime, not what they compute.",
       severity: "error",
