@@ -267,13 +267,15 @@ export interface AuditRootsTable {
   created_at: Now;
 }
 
+/** The heads that moved under a root. */
 export interface AuditRootHeadsTable {
-  number: bigint;
   leaf: bigint;
+  number: bigint;
   tenant: string;
   chain: AuditChainName;
   sequence: bigint;
   hash: string;
+  path: Uint8Array;
 }
 
 export interface AuditKeysTable {

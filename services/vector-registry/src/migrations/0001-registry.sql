@@ -761,16 +761,20 @@ CREATE TABLE audit_roots (
   key_id text NOT NULL,
   created_at timestamptz NOT NULL DEFAULT now()
 );
--- The heads under a root, in the order of its leaves: what proofs of inclusion are made of.
+-- The heads that moved under a root, with the proof that it covers them. A chain has the same leaf under all roots, in the
+-- order in which chains appeared; under a root where it did not move it stands as under the one before.
 CREATE TABLE audit_root_heads (
-  number bigint NOT NULL REFERENCES audit_roots,
   leaf bigint NOT NULL CHECK (leaf >= 0),
+  number bigint NOT NULL REFERENCES audit_roots,
   tenant resource_id NOT NULL,
-  chain text NOT NULL,
-  sequence bigint NOT NULL,
+  chain text NOT NULL CHECK (chain IN ('CHANGES', 'READS')),
+  -- 0 for a chain without entries: that it has none is signed too.
+  sequence bigint NOT NULL CHECK (sequence >= 0),
   hash sha256_hex NOT NULL,
-  PRIMARY KEY (number, leaf),
-  UNIQUE (number, tenant, chain)
+  -- Siblings from the leaf up, 32 bytes each.
+  path bytea NOT NULL CHECK (octet_length(path) % 32 = 0),
+  PRIMARY KEY (leaf, number),
+  UNIQUE (tenant, chain, number)
 );
 CREATE TABLE audit_keys (
   key_id text PRIMARY KEY,
@@ -947,6 +951,9 @@ CREATE POLICY linked ON audit_heads TO persona_owner USING (true) WITH CHECK (tr
 CREATE POLICY signed ON audit_heads FOR SELECT TO persona_auditor USING (true);
 CREATE POLICY own_tenant ON audit_heads FOR SELECT TO persona_service USING (tenant = current_tenant());
 GRANT SELECT ON audit_heads TO persona_auditor, persona_service;
+-- Who signs sees that what was signed is still there, not what it says.
+CREATE POLICY signed ON audit FOR SELECT TO persona_auditor USING (true);
+GRANT SELECT (tenant, chain, sequence, hash) ON audit TO persona_auditor;
 
 DO $$
 DECLARE
