@@ -1,0 +1,123 @@
+import fc from "fast-check";
+import { describe, expect, test } from "vitest";
+import { checkRegisters } from "./check-register.ts";
+import { checkWatch } from "./check-watch.ts";
+import type { Operation, Outcome, WatchedEvent } from "./history.ts";
+
+const ok: Outcome = { kind: "ok" };
+const unknown: Outcome = { kind: "unknown", reason: "UNAVAILABLE" };
+const write = (
+  value: string,
+  order: bigint | undefined,
+  at: readonly [number, number],
+  outcome: Outcome = ok,
+): Operation => ({
+  kind: "write",
+  key: "production",
+  value,
+  order,
+  invoked: at[0],
+  completed: at[1],
+  outcome,
+});
+const read = (value: string | undefined, order: bigint, at: readonly [number, number]): Operation => ({
+  kind: "read",
+  key: "production",
+  value,
+  order,
+  invoked: at[0],
+  completed: at[1],
+});
+
+describe("a register", () => {
+  test.each<[string, Operation[]]>([
+    ["in order", [read(undefined, 0n, [0, 1]), write("a", 1n, [2, 3]), read("a", 1n, [4, 5]), write("b", 2n, [6, 7])]],
+    ["overlapping", [write("a", 2n, [0, 10]), write("b", 1n, [0, 10]), read("b", 1n, [1, 9]), read("a", 2n, [5, 20])]],
+    ["a write that nobody saw answered took effect", [write("a", undefined, [0, 5], unknown), read("a", 1n, [6, 7])]],
+    ["or did not", [write("a", undefined, [0, 5], unknown), read(undefined, 0n, [6, 7])]],
+  ])("%s is one", (_, history) => {
+    expect(checkRegisters(history)).toEqual([]);
+  });
+
+  test.each<[string, Operation[], RegExp]>([
+    ["a lost write", [write("a", 1n, [0, 1]), read(undefined, 0n, [2, 3])], /began after number 1/],
+    ["a stale read", [write("a", 1n, [0, 1]), write("b", 2n, [2, 3]), read("a", 1n, [4, 5])], /began after number 2/],
+    ["reads that go back", [write("a", 1n, [0, 9]), read("a", 1n, [1, 2]), read(undefined, 0n, [3, 4])], /began after/],
+    ["a write that goes back", [write("a", 5n, [0, 1]), write("b", 4n, [2, 3])], /write of number 4/],
+    ["a read of what nobody wrote", [read("x", 1n, [0, 1])], /nobody wrote/],
+    [
+      "a read of a refused write",
+      [write("a", undefined, [0, 1], { kind: "refused", reason: "x" }), read("a", 1n, [2, 3])],
+      /nobody wrote/,
+    ],
+    ["a read from the future", [read("a", 1n, [0, 1]), write("a", 1n, [2, 3])], /before it was written/],
+    ["another value", [write("a", 1n, [0, 1]), read("b", 1n, [2, 3])], /written as a and read as b/],
+    ["two writes in one place", [write("a", 1n, [0, 9]), write("b", 1n, [0, 9])], /two writes have the number 1/],
+    [
+      "two values of one state",
+      [
+        write("a", undefined, [0, 9], unknown),
+        write("b", undefined, [0, 9], unknown),
+        read("a", 1n, [0, 9]),
+        read("b", 1n, [0, 9]),
+      ],
+      /two values/,
+    ],
+  ])("%s is found", (_, history, what) => {
+    expect(
+      checkRegisters(history)
+        .map((it) => it.what)
+        .join("\n"),
+    ).toMatch(what);
+  });
+
+  test("whatever a real register does passes, and turning any read back is found", () => {
+    // One thread of time; each operation takes effect in the middle of its interval.
+    const steps = fc.array(fc.record({ isWrite: fc.boolean(), length: fc.integer({ min: 1, max: 40 }) }), {
+      minLength: 2,
+      maxLength: 40,
+    });
+    fc.assert(
+      fc.property(steps, (plan) => {
+        let order = 0n;
+        const history = plan.map(({ isWrite, length }, index): Operation => {
+          const at = [index * 10 - length / 2, index * 10 + length / 2] as const;
+          if (isWrite) order++;
+          return isWrite ? write(`v${order}`, order, at) : read(order === 0n ? undefined : `v${order}`, order, at);
+        });
+        expect(checkRegisters(history)).toEqual([]);
+        // A read long after everything, of any state but the last, is stale.
+        if (order > 1n) {
+          const stale = read("v1", 1n, [10_000, 10_001]);
+          expect(checkRegisters([...history, stale])).not.toEqual([]);
+        }
+      }),
+    );
+  });
+});
+
+describe("a watcher", () => {
+  const changes = (revision: bigint, previous: bigint): WatchedEvent => ({ kind: "changes", revision, previous });
+  const snapshot = (revision: bigint): WatchedEvent => ({ kind: "snapshot", revision });
+  const bookmark = (revision: bigint): WatchedEvent => ({ kind: "bookmark", revision });
+  const check = (events: WatchedEvent[], committed: bigint[]) => checkWatch({ watcher: "w", events }, committed);
+
+  test("that was told everything once and in order is fine", () => {
+    expect(check([snapshot(2n), changes(3n, 2n), bookmark(5n), changes(6n, 5n)], [1n, 2n, 3n, 6n])).toEqual([]);
+    expect(check([snapshot(2n), changes(3n, 2n), snapshot(9n), changes(10n, 9n)], [1n, 3n, 5n, 10n])).toEqual([]);
+  });
+
+  test.each<[string, WatchedEvent[], bigint[], RegExp]>([
+    ["a revision told twice", [snapshot(0n), changes(1n, 0n), changes(1n, 0n)], [1n], /revision 1 after 1/],
+    ["revisions out of order", [snapshot(0n), changes(2n, 0n), changes(1n, 0n)], [1n, 2n], /revision 1 after 2/],
+    ["a gap that it was told of", [snapshot(0n), changes(3n, 2n)], [3n], /a gap between 0 and 2/],
+    ["a revision left out", [snapshot(0n), changes(2n, 0n)], [1n, 2n], /revision 1 was never told/],
+    ["a revision passed by a bookmark", [snapshot(0n), bookmark(1n)], [1n], /revision 1 was never told/],
+    ["a change that never was", [snapshot(0n), changes(1n, 0n)], [], /never committed/],
+    ["a snapshot that goes back", [snapshot(5n), snapshot(3n)], [], /a snapshot of 3 after 5/],
+    ["a bookmark that goes back", [snapshot(5n), bookmark(3n)], [], /a bookmark of 3 after 5/],
+    ["changes before any snapshot", [changes(1n, 0n)], [1n], /before any snapshot/],
+  ])("%s is found", (_, events, committed, what) => {
+    expect(check(events, committed).join("\n")).toMatch(what);
+  });
+});
