@@ -5,9 +5,10 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { credentials } from "@grpc/grpc-js";
 import { InferenceService } from "@persona-mesh/protocol";
-import { afterEach, beforeEach, expect, test } from "vitest";
+import { afterEach, beforeEach, expect, onTestFinished, test } from "vitest";
 import { ensureDevKeys, signDevToken } from "../auth/dev-keys.ts";
 import { createClient } from "../grpc/client.ts";
+import { startOtlpReceiver } from "../testing/otlp-receiver.ts";
 import { until } from "../testing/test-server.ts";
 
 let dataDir: string;
@@ -74,6 +75,17 @@ test("SIGTERM with a stream open: the stream ends with DRAINING, the process wit
   expect(lines().map(({ msg }) => msg)).toEqual(
     expect.arrayContaining(["serving", "asked to end", "draining", "drain time is up; ending calls", "closed"]),
   );
+});
+
+test("with a collector, its calls are traced, and the last spans are sent before it ends", async () => {
+  const collector = await startOtlpReceiver();
+  onTestFinished(collector.close);
+  const { client, child, ended } = await serve({ PERSONA_OTLP_ENDPOINT: collector.endpoint });
+  await client.getModel({}, { requestId: "traced" });
+  child.kill("SIGTERM");
+  expect(await ended).toBe(0);
+  const span = collector.spans.find(({ attributes }) => attributes["persona.request_id"] === "traced");
+  expect(span).toMatchObject({ service: "echo", name: "persona.inference.v1.InferenceService/GetModel", kind: 2 });
 });
 
 test("a second signal ends it at once", async () => {
