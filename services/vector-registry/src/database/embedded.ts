@@ -18,10 +18,18 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { ServiceError } from "@persona-mesh/service";
-import { findBinaries } from "./embedded/binaries.ts";
+import { BINARIES_VERSION, findBinaries } from "./embedded/binaries.ts";
 import { claim } from "./embedded/claim.ts";
-import { assertReachable, initCluster, SUPERUSER } from "./embedded/cluster.ts";
-import { clearDataFolder, endPostmaster, POLL_MS, runningPostmaster } from "./embedded/postmaster.ts";
+import { initCluster, SUPERUSER } from "./embedded/cluster.ts";
+import { canPass, pathFor, reachableBinaries } from "./embedded/passage.ts";
+import {
+  abandonedSocketFolder,
+  clearDataFolder,
+  endPostmaster,
+  markOf,
+  POLL_MS,
+  runningPostmaster,
+} from "./embedded/postmaster.ts";
 import { type RunAs, runAs } from "./embedded/run-as.ts";
 import { Supervisor } from "./embedded/supervisor.ts";
 
@@ -104,18 +112,23 @@ async function start(
   const user = runAs();
   // Who ends the server removes its folder.
   if (temporary && user !== undefined) chownSync(folder, user.uid, user.gid);
-  const binaries = await findBinaries();
+  const binaries = reachableBinaries(await findBinaries(), BINARIES_VERSION, user);
   const dataFolder = join(folder, DATA);
-  if (user !== undefined) for (const path of [dataFolder, binaries.postgres]) assertReachable(path, user);
   await clearDataFolder(dataFolder);
 
   const initMs = initCluster(binaries, dataFolder, passwordOf(folder, SUPERUSER), user, durability === "durable");
   const begin = performance.now();
   const socketFolder = makeSocketFolder(folder, user);
-  const command = [binaries.postgres, "-D", dataFolder, ...settings(socketFolder, durability)];
+  const marks = ["-D", pathFor(dataFolder, user), "-c", markOf(dataFolder)];
+  const command = [binaries.postgres, ...marks, ...settings(socketFolder, durability)];
   while (true) {
     const output = openLog(folder);
-    const supervisor = new Supervisor(command, { output, user, ...(temporary ? { remove: folder } : {}) });
+    const supervisor = new Supervisor(command, {
+      folder: dataFolder,
+      output,
+      user,
+      ...(temporary ? { remove: folder } : {}),
+    });
     closeSync(output);
     const pid = await untilReady(dataFolder, supervisor, deadline);
     if (pid !== undefined) {
@@ -197,12 +210,18 @@ function settings(socketFolder: string, durability: "durable" | "scratch"): stri
   }).flatMap(([name, value]) => ["-c", `${name}=${value}`]);
 }
 
-/** In the folder if the path is short enough for a socket, else in a temporary one. */
+/** In the folder, if the path is short enough for a socket and the server gets there; else in a temporary one. */
 function makeSocketFolder(folder: string, user: RunAs | undefined): string {
   const inside = join(folder, "run");
-  const fits = Buffer.byteLength(join(inside, SOCKET_FILE)) <= MAX_SOCKET_PATH;
-  const socketFolder = fits ? inside : mkdtempSync(join(shortTemporaryFolder(), "persona-pg-"));
+  const fits = Buffer.byteLength(join(inside, SOCKET_FILE)) <= MAX_SOCKET_PATH && canPass(inside, user);
   if (fits) mkdirSync(inside, { recursive: true, mode: 0o700 });
+  // A killed server's comes to use again: whoever was connected finds the next one there.
+  const abandoned = abandonedSocketFolder(join(folder, DATA));
+  const socketFolder = fits
+    ? inside
+    : abandoned !== undefined && existsSync(abandoned)
+      ? abandoned
+      : mkdtempSync(join(shortTemporaryFolder(), "persona-pg-"));
   if (user !== undefined) chownSync(socketFolder, user.uid, user.gid);
   return socketFolder;
 }

@@ -27,9 +27,9 @@ END $$;
 
 CREATE SCHEMA registry;
 ALTER SCHEMA registry OWNER TO persona_owner;
-GRANT USAGE ON SCHEMA registry TO persona_service, persona_watch, persona_auditor;
 SET LOCAL search_path = registry, pg_temp;
 SET LOCAL ROLE persona_owner;
+GRANT USAGE ON SCHEMA registry TO persona_service, persona_watch, persona_auditor;
 
 -- ---------------------------------------------------------------------------------------------------------------------
 -- Words

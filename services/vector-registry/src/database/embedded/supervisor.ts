@@ -13,14 +13,18 @@ export class Supervisor {
 
   /**
    * @param command - the server and its arguments
+   * @param options.folder - in which the server starts
    * @param options.output - file descriptor that takes what it writes
    * @param options.user - under whom it runs; undefined for ourselves
    * @param options.remove - folder that is removed when the server has ended, even if we are gone by then
    */
-  constructor(command: readonly string[], options: { output: number; user: RunAs | undefined; remove?: string }) {
-    const { output, user, remove = "" } = options;
+  constructor(
+    command: readonly string[],
+    options: { folder: string; output: number; user: RunAs | undefined; remove?: string },
+  ) {
+    const { folder, output, user, remove = "" } = options;
     this.#child = spawn("/bin/sh", ["-c", SCRIPT, "persona-postgres", ...command], {
-      cwd: "/",
+      cwd: folder,
       detached: true,
       stdio: ["ignore", output, output, "pipe"],
       env: { PATH: process.env["PATH"] ?? "/usr/bin:/bin", LC_ALL: "C", REMOVE: remove },
