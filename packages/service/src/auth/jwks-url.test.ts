@@ -153,13 +153,22 @@ test("while the issuer is away the last keys stay in force, for so long and no l
   await expect.poll(reason, { interval: 20 }).toBe("OK");
 });
 
+/** With these in force, the tokens below would be refused. */
+const OTHER_KEYS = JSON.stringify({ keys: [rsa.publicJwk] });
+
 test.each<[string, RequestListener]>([
   ["no JSON", (_, response) => response.end("<html>")],
   ["no keys", (_, response) => response.end('{"keys":[]}')],
   ["keys for others alone", (_, response) => response.end('{"keys":[{"kty":"oct","k":"AAAA"}]}')],
   ["a private key", (_, response) => response.end(JSON.stringify({ keys: [{ ...ed.publicJwk, d: "AAAA" }] }))],
-  ["a redirect", (_, response) => response.writeHead(302, { location: "http://127.0.0.1:1/" }).end()],
-  ["more than anyone needs", (_, response) => response.end(`{"keys":[],"x":"${"x".repeat(2_000_000)}"}`)],
+  [
+    "a redirect to other keys",
+    ({ url }, response) => {
+      if (url === "/other") response.end(OTHER_KEYS);
+      else response.writeHead(302, { location: "/other" }).end();
+    },
+  ],
+  ["more than anyone needs", (_, response) => response.end(OTHER_KEYS + " ".repeat(2_000_000))],
   ["silence", () => {}],
 ])("an answer that is not usable (%s) leaves the last keys in force", async (_, answer) => {
   const issuer = await startIssuer(ed.publicJwk);

@@ -1,8 +1,10 @@
 import { X509Certificate } from "node:crypto";
 import { once } from "node:events";
 import { mkdtemp, rename, rm, writeFile } from "node:fs/promises";
+import { type AddressInfo, connect as connectTcp, createServer, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { pipeline } from "node:stream";
 import { connect } from "node:tls";
 import { credentials } from "@grpc/grpc-js";
 import { InferenceService } from "@persona-mesh/protocol";
@@ -73,6 +75,22 @@ function presented(mesh: TestServer): Promise<string> {
 
 const serial = ({ raw }: IssuedLeaf) => new X509Certificate(raw).serialNumber;
 
+/** In front of a server, to see the connections that a client holds. */
+async function startRelay(port: number): Promise<{ address: string; connections: Set<Socket> }> {
+  const connections = new Set<Socket>();
+  const relay = createServer((incoming) => {
+    connections.add(incoming);
+    incoming.on("close", () => connections.delete(incoming));
+    pipeline(incoming, connectTcp(port, "127.0.0.1"), incoming, () => {});
+  });
+  await new Promise<void>((resolve) => relay.listen(0, "127.0.0.1", resolve));
+  onTestFinished(() => {
+    for (const connection of connections) connection.destroy();
+    relay.close();
+  });
+  return { address: `127.0.0.1:${(relay.address() as AddressInfo).port}`, connections };
+}
+
 /** As tools do that replace a file. */
 async function replace(path: string, content: string): Promise<void> {
   await writeFile(`${path}.new`, content);
@@ -122,7 +140,11 @@ describe("a live server", () => {
     const errors = () => mesh.logs.filter(({ level }) => level === "error");
     await soon(errors).toHaveLength(1);
     expect(errors()[0]).toMatchObject({ msg: "TLS files not reloaded; the previous stay in force" });
-    expect(await presented(mesh)).toBe(serial(first));
+    for (let seconds = 0; seconds < 5; seconds++) {
+      vi.advanceTimersByTime(1_000);
+      expect(await presented(mesh)).toBe(serial(first));
+    }
+    expect(errors()).toHaveLength(1);
     const leaf = await authority.issue();
     const security = credentials.createSsl(
       Buffer.from(authority.certificate),
@@ -186,7 +208,8 @@ describe("a client", () => {
   test("calls with a new certificate once there is one, while streams of the old connection go on", async () => {
     const { mesh, finish } = await startRotating();
     const { source, path } = await openClientFiles(await named("first"));
-    const client = createClient(InferenceService, mesh.server.address, source);
+    const relay = await startRelay(mesh.server.port);
+    const client = createClient(InferenceService, relay.address, source);
     onTestFinished(client.close);
     const stream = client.generate({})[Symbol.asyncIterator]();
     const opened = await stream.next();
@@ -196,9 +219,16 @@ describe("a client", () => {
     const next = await named("second");
     await replace(path, next.key + next.cert);
     await soon(async () => (await client.getModel({})).modelChecksum).toMatch(/\/second$/);
+    expect(relay.connections.size).toBe(2);
     finish();
     expect((await stream.next()).value).toMatchObject(token("last"));
     expect((await stream.next()).done).toBe(true);
+    await soon(() => relay.connections.size).toBe(1);
+
+    const third = await named("third");
+    await replace(path, third.key + third.cert);
+    await soon(async () => (await client.getModel({})).modelChecksum).toMatch(/\/third$/);
+    await soon(() => relay.connections.size).toBe(1);
   });
 
   test("keeps its certificate when the new one is broken", async () => {
