@@ -160,7 +160,7 @@ describe("descriptions", () => {
 
 describe("what must hold between service options", () => {
   const check = (changes: Partial<ServiceValues>) =>
-    checkServiceConfig(loadConfig(withDefaults(SERVICE_OPTIONS, changes)).values);
+    checkServiceConfig(loadConfig(withDefaults(SERVICE_OPTIONS, { devTls: false, ...changes })).values);
 
   test("the defaults, and TLS or the explicit choice beyond this machine", () => {
     check({});

@@ -33,6 +33,7 @@ function run(args: readonly string[], environment: Record<string, string> = {}) 
       PERSONA_DATA_DIR: dataDir,
       PERSONA_GRPC_PORT: "0",
       PERSONA_MANAGEMENT_PORT: "0",
+      PERSONA_DEV_TLS: "false",
       ...environment,
     },
   });

@@ -50,7 +50,14 @@ export async function openTestServer(
   const keys = await ensureDevKeys(dataDir);
   const { logs, log } = captureLogs();
   const { values: config } = loadConfig(
-    withDefaults(SERVICE_OPTIONS, { dataDir, grpcPort: 0, managementPort: 0, drainSeconds: 5, ...overrides }),
+    withDefaults(SERVICE_OPTIONS, {
+      dataDir,
+      grpcPort: 0,
+      managementPort: 0,
+      drainSeconds: 5,
+      devTls: false,
+      ...overrides,
+    }),
   );
   const implementation: ServiceImplementation<typeof InferenceService> = {
     generate: notCalled,
