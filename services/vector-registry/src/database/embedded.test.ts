@@ -2,7 +2,6 @@ import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import {
   chmodSync,
   chownSync,
-  cpSync,
   existsSync,
   mkdirSync,
   mkdtempSync,
@@ -13,7 +12,7 @@ import {
   writeFileSync,
 } from "node:fs";
 import { tmpdir } from "node:os";
-import { dirname, join } from "node:path";
+import { join } from "node:path";
 import { sql } from "kysely";
 import { afterAll, afterEach, expect, test } from "vitest";
 import { connectDatabase } from "./connect.ts";
@@ -83,18 +82,17 @@ test("a server keeps its data, serves on a socket alone, and leaves no process",
 });
 
 test("passwords are asked for, stand in files for their owner alone, and in no command line", async () => {
-  const folder = ownFolder();
-  const server = await open(folder);
+  const server = await open(shared);
   const wrong = new URL(server.url());
   wrong.password = "wrong";
   const pool = connectDatabase({ url: wrong.href });
   await expect(sql`SELECT 1`.execute(pool.db)).rejects.toMatchObject({ code: "28P01" });
   await pool.close();
-  expect(statSync(join(folder, "postgres.password")).mode & 0o777).toBe(0o600);
-  expect(statSync(join(folder, "postgres.log")).mode & 0o777).toBe(0o600);
-  expect(statSync(join(folder, "data")).mode & 0o777).toBe(0o700);
+  expect(statSync(join(shared, "postgres.password")).mode & 0o777).toBe(0o600);
+  expect(statSync(join(shared, "postgres.log")).mode & 0o777).toBe(0o600);
+  expect(statSync(join(shared, "data")).mode & 0o777).toBe(0o700);
   expect(commandOf(server.pid)).not.toContain(server.password("postgres"));
-  expect(readdirSync(folder).filter((name) => name.startsWith("data."))).toEqual([]);
+  expect(readdirSync(shared).filter((name) => name.startsWith("data."))).toEqual([]);
 });
 
 test("a second process uses the running server and does not end it", async () => {
@@ -206,7 +204,7 @@ test.runIf(process.getuid?.() === 0)("folders that let only root pass are no obs
   const parent = mkdtempSync(join(tmpdir(), "persona-embedded-"));
   cleanups.push(() => rmSync(parent, { recursive: true, force: true }));
   const folder = join(parent, "inner");
-  const first = await open(folder, { durability: "durable" });
+  const first = await open(folder);
   await query(first, "CREATE TABLE public.kept AS SELECT 7 AS x");
   process.kill(first.pid, "SIGKILL");
   await first.ended;
@@ -222,8 +220,8 @@ test.runIf(process.getuid?.() === 0)(
     const user = runAs();
     const folder = ownFolder();
     const hidden = join(folder, "hidden");
-    const { postgres } = await findBinaries();
-    cpSync(join(dirname(postgres), ".."), join(hidden, "native"), { recursive: true, verbatimSymlinks: true });
+    mkdirSync(join(hidden, "native/bin"), { recursive: true });
+    writeFileSync(join(hidden, "native/bin/postgres"), "#!/bin/sh\necho here\n", { mode: 0o755 });
     chmodSync(hidden, 0o700);
     const binaries = { initdb: join(hidden, "native/bin/initdb"), postgres: join(hidden, "native/bin/postgres") };
     const version = `test-${process.pid}`;
@@ -243,7 +241,7 @@ test.runIf(process.getuid?.() === 0)(
     expect(copied.postgres).toBe(join(planted, "bin/postgres"));
     expect(reachableBinaries(binaries, version, user)).toEqual(copied);
     const { stdout } = spawnSync(copied.postgres, ["--version"], { encoding: "utf8", ...user });
-    expect(stdout).toMatch(/^postgres \(PostgreSQL\) 18/);
+    expect(stdout).toBe("here\n");
   },
 );
 
