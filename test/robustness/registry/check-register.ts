@@ -58,7 +58,11 @@ function checkReads(key: string, reads: readonly Read[], writes: readonly Write[
     }
     // Nobody got an answer for this number: it must be a write whose outcome nobody knows.
     const possible = writes.some(
-      (it) => it.order === undefined && it.outcome.kind === "unknown" && it.value === value && it.invoked <= completed,
+      (it) =>
+        it.order === undefined &&
+        it.outcome.kind === "unknown" &&
+        (it.value === undefined || it.value === value) &&
+        it.invoked <= completed,
     );
     return possible ? [] : [{ key, what: `number ${order} was read as ${value}, which nobody wrote` }];
   });

@@ -8,13 +8,16 @@ export type Endpoint = { readonly path: string } | { readonly host: string; read
  */
 export class FlakyProxy implements AsyncDisposable {
   readonly #server: Server;
-  readonly #target: Endpoint;
+  readonly #target: () => Endpoint;
   readonly #pairs = new Set<Pair>();
   #delayMs = 0;
   #isHalfOpen = false;
 
-  /** @param listen - port 0 takes a free one */
-  static async open(listen: Endpoint, target: Endpoint): Promise<FlakyProxy> {
+  /**
+   * @param listen - port 0 takes a free one
+   * @param target - asked for each connection: what is killed comes back elsewhere
+   */
+  static async open(listen: Endpoint, target: () => Endpoint): Promise<FlakyProxy> {
     const proxy = new FlakyProxy(target);
     await new Promise<void>((resolve, reject) => {
       proxy.#server.once("error", reject);
@@ -23,7 +26,7 @@ export class FlakyProxy implements AsyncDisposable {
     return proxy;
   }
 
-  private constructor(target: Endpoint) {
+  private constructor(target: () => Endpoint) {
     this.#target = target;
     this.#server = createServer((client) => this.#connect(client));
   }
@@ -60,7 +63,7 @@ export class FlakyProxy implements AsyncDisposable {
   }
 
   #connect(client: Socket): void {
-    const server = createConnection(this.#target);
+    const server = createConnection(this.#target());
     const pair = { client, server };
     this.#pairs.add(pair);
     const end = () => {

@@ -12,8 +12,8 @@ export interface Write {
   readonly kind: "write";
   /** What was changed: an alias's name. */
   readonly key: string;
-  /** The value written: a digest. */
-  readonly value: string;
+  /** The value written: a version's name; undefined where only an answer would have told. */
+  readonly value: string | undefined;
   /** Order that the registry gave it, from its etag; undefined where no answer says. */
   readonly order: bigint | undefined;
   readonly invoked: number;
