@@ -21,6 +21,7 @@ export * from "./grpc/implementation.ts";
 export * from "./grpc/limits.ts";
 export * from "./grpc/request-id.ts";
 export * from "./log.ts";
+export { createPrivate, readPrivate } from "./private-files.ts";
 export * from "./server/run-service.ts";
 export * from "./server/server.ts";
 export * from "./telemetry/metrics.ts";

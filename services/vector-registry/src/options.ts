@@ -31,6 +31,23 @@ export const REGISTRY_OPTIONS = {
     default: 10_000,
     doc: "So many of the newest changes are kept, however old.",
   }),
+  auditKeyFile: option(z.string().min(1).optional(), {
+    default: undefined,
+    doc: "Ed25519 key that audit roots are signed with, PKCS #8 PEM, the same for all replicas. Unset: one is made in dataDir/audit-key.pem.",
+  }),
+  auditRootsFile: option(z.string().min(1).optional(), {
+    default: undefined,
+    doc: "Where signed roots are kept outside the database, a line each; best where the database's administrators cannot write. Unset: dataDir/audit-roots.jsonl.",
+  }),
+  auditRootSeconds: option(z.number().min(0.01).max(3600), {
+    default: 1,
+    unit: "s",
+    doc: "Between two signatures under the audit: so long can its newest entries be deleted without a trace.",
+  }),
+  acceptLostAuditRoots: option(z.int().min(1).optional(), {
+    default: undefined,
+    doc: "Start although the database lost the audit roots up to this number, the newest in auditRootsFile: for a backup that was restored on purpose. The file is set aside.",
+  }),
 };
 
 export type RegistryValues = Values<typeof REGISTRY_OPTIONS>;

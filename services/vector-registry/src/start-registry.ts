@@ -18,8 +18,10 @@ import {
   toServiceError,
 } from "@persona-mesh/service";
 import { approvalService } from "./approvals/approval-service.ts";
+import { AuditRoots } from "./audit/audit-roots.ts";
 import { auditService } from "./audit/audit-service.ts";
 import { BatchedReadAudit } from "./audit/batched-read-audit.ts";
+import { openSigningKey } from "./audit/signing-key.ts";
 import { databaseErrors } from "./database/error-mapping.ts";
 import { openDatabase, type RegistryDatabase } from "./database/open-database.ts";
 import { CHANGES_CHANNEL, Transactor } from "./database/transaction.ts";
@@ -51,7 +53,7 @@ const ERROR_MAPPERS = [databaseErrors, steeringErrors];
  * Reach the database, open the port.
  *
  * @throws ServiceError with the reason: CONFIG_INVALID, PORT_IN_USE, DATABASE_SCHEMA, DATABASE_UNAVAILABLE,
- *   DATABASE_EMBEDDED_FAILED
+ *   DATABASE_EMBEDDED_FAILED, AUDIT_ROOTS_DIVERGED
  */
 export async function startRegistry(values: RegistryValues, log: Logger): Promise<RunningRegistry> {
   requireConfig(
@@ -63,11 +65,14 @@ export async function startRegistry(values: RegistryValues, log: Logger): Promis
     await using started = new AsyncDisposableStack();
     const database = await openRegistryDatabase(values, log);
     started.defer(database.close);
+    // Before those who write to the audit, so that it ends after them and signs what they wrote last.
+    const auditRoots = started.use(await openAuditRoots(values, database, log));
     const registry: Registry = {
       transactor: new Transactor(database.service.db),
       watchDatabase: database.watch.db,
       auditDatabase: database.auditor.db,
       readAudit: started.use(new BatchedReadAudit(database.service.db, log)),
+      auditRoots,
       log,
     };
     const distribution = await openDistribution(values, registry, database, started);
@@ -124,6 +129,19 @@ async function openRegistryDatabase(values: RegistryValues, log: Logger): Promis
     "database open",
   );
   return database;
+}
+
+async function openAuditRoots(values: RegistryValues, { auditor }: RegistryDatabase, log: Logger): Promise<AuditRoots> {
+  const { acceptLostAuditRoots: lost, auditKeyFile, auditRootSeconds, auditRootsFile, dataDir } = values;
+  const create = auditKeyFile === undefined;
+  return AuditRoots.open({
+    db: auditor.db,
+    key: await openSigningKey(auditKeyFile ?? join(dataDir, "audit-key.pem"), { create }),
+    rootsFile: auditRootsFile ?? join(dataDir, "audit-roots.jsonl"),
+    intervalMs: auditRootSeconds * 1000,
+    acceptLostRoots: lost === undefined ? undefined : BigInt(lost),
+    log,
+  });
 }
 
 /** What tells workers; closed with `resources`. */

@@ -383,6 +383,15 @@ export const REASONS = {
     retry: "never",
     exitCode: 7,
   },
+  AUDIT_ROOTS_DIVERGED: {
+    code: status.DATA_LOSS,
+    meaning:
+      "The audit in the database is not what was signed and is kept outside: entries were deleted or changed, or a backup was restored. The registry does not start.",
+    remedy:
+      "Find out who did it. After a restore that was meant, start once with acceptLostAuditRoots at the number that the message names.",
+    retry: "never",
+    exitCode: 8,
+  },
   MODEL_PACKAGE_CORRUPT: {
     code: status.DATA_LOSS,
     meaning: "The model package's files do not match its manifest. The worker does not start.",
