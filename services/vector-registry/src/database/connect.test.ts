@@ -187,12 +187,32 @@ test("a connection that breaks during COMMIT leaves the outcome open, and says s
   }
 });
 
-test("a commit that the server refuses is a plain failure", async () => {
+test("a commit that the server refuses is a plain failure, and gives its connection back", async () => {
   await sql`CREATE TABLE public.late (id integer UNIQUE DEFERRABLE INITIALLY DEFERRED)`.execute(database.owner.db);
-  const refused = database.owner.db
-    .transaction()
-    .execute((db) => sql`INSERT INTO public.late VALUES (1), (1)`.execute(db));
-  await expect(refused).rejects.toMatchObject({ code: "23505" });
+  const pool = open({ maxConnections: 1, acquireTimeoutMs: 500 });
+  for (let i = 0; i < 3; i++) {
+    const refused = pool.db.transaction().execute((db) => sql`INSERT INTO public.late VALUES (1), (1)`.execute(db));
+    await expect(refused).rejects.toMatchObject({ code: "23505" });
+  }
+  expect(pool.metrics).toMatchObject({ opened: 1, open: 1, idle: 1 });
+});
+
+test.each([
+  ["53100", "ERROR", "DATABASE_UNAVAILABLE"],
+  ["53200", "ERROR", "DATABASE_UNAVAILABLE"],
+  ["53300", "FATAL", "DATABASE_UNAVAILABLE"],
+  ["57P01", "FATAL", "DATABASE_UNAVAILABLE"],
+  ["57P03", "FATAL", "DATABASE_UNAVAILABLE"],
+  ["58030", "ERROR", "DATABASE_UNAVAILABLE"],
+  ["25006", "ERROR", "DATABASE_UNAVAILABLE"],
+  ["55P03", "ERROR", "CONFLICT"],
+  ["42501", "ERROR", "INTERNAL"],
+  ["42P01", "ERROR", "INTERNAL"],
+  ["28P01", "FATAL", "DATABASE_UNAVAILABLE"],
+])("SQLSTATE %s with %s is %s for callers", (code, severity, reason) => {
+  const error = new DatabaseError("words of the server", 1, "error");
+  Object.assign(error, { code, severity });
+  expect(toError(error)).toMatchObject({ reason, message: expect.not.stringContaining("words") });
 });
 
 test("a connection that falls silent is given up in bounded time, and not used again", async () => {

@@ -186,7 +186,7 @@ export class Transactor {
    */
   async read<T>(context: CallContext, tenant: string, resource: string, body: (db: Tx) => Promise<T>): Promise<T> {
     requireTenant(context.caller, tenant, () => notFound(resource));
-    return this.#transaction("read only", tenant, async (tx) => ({ result: await body(tx), commit: true }));
+    return this.#transaction("read only", tenant, async (tx) => ({ result: await body(tx), commit: false }));
   }
 
   /**
@@ -262,8 +262,17 @@ export class Transactor {
       await tx.rollback().execute();
       return outcome.result;
     }
-    // A connection that is lost here leaves the outcome open: the driver says so (COMMIT_UNKNOWN).
-    await tx.commit().execute();
+    try {
+      // A connection that is lost here leaves the outcome open: the driver says so (COMMIT_UNKNOWN).
+      await tx.commit().execute();
+    } catch (error) {
+      // Nothing is left to undo; but only so does the connection go back to the pool.
+      await tx
+        .rollback()
+        .execute()
+        .catch(() => {});
+      throw error;
+    }
     return outcome.result;
   }
 }
