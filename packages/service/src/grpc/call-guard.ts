@@ -72,8 +72,7 @@ export class CallGuard {
         onReceiveMetadata: (metadata, proceed) => {
           const opened = this.#open(method.path, wire, metadata);
           call = opened;
-          const certificate = () => wire.getAuthContext().sslPeerCertificate?.raw;
-          this.#admit(opened, method.responseStream, metadata, certificate).then(
+          this.#admit(opened, method.responseStream, metadata, () => verifiedCertificate(wire)).then(
             (visible) => {
               if (!opened.ended) proceed(visible);
             },
@@ -187,6 +186,16 @@ export class CallGuard {
     if (!call.ended || call.handling) return;
     this.#running.delete(call);
     if (this.#running.size === 0) this.#onIdle?.();
+  }
+}
+
+/** The peer's certificate, DER, where the connection verified it up to a trusted authority. */
+function verifiedCertificate(wire: Pick<ServerInterceptingCall, "getAuthContext">): Uint8Array | undefined {
+  try {
+    return wire.getAuthContext().sslPeerCertificate?.raw;
+  } catch {
+    // A connection that is gone by now has no certificate, and grpc-js trips over that.
+    return undefined;
   }
 }
 

@@ -1,3 +1,4 @@
+import { X509Certificate } from "node:crypto";
 import type { DescService } from "@bufbuild/protobuf";
 import { Server, ServerCredentials } from "@grpc/grpc-js";
 import { createAuthenticator } from "../auth/authenticator.ts";
@@ -144,6 +145,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
     );
 
   const tls = await openServerTls(config, name, log);
+  if (tls !== undefined) showExpiry(tls, metrics);
   const port = await bind(server, config, tls);
   const management = await startManagement(config.managementHost, config.managementPort, {
     ready: () => phase === "serving",
@@ -218,6 +220,18 @@ async function bind(server: Server, config: ServiceValues, tls: TlsSource | unde
       if (error === null) resolve(port);
       else reject(portError(error, "grpcPort", config.grpcHost, config.grpcPort));
     });
+  });
+}
+
+/** When the certificate runs out, for an alert before it does. */
+function showExpiry(tls: TlsSource, { meter }: Metrics): void {
+  const gauge = meter.createObservableGauge("persona.tls.certificate.expiry", {
+    description: "When the server's certificate expires, in seconds since the epoch.",
+    unit: "s",
+  });
+  gauge.addCallback((result) => {
+    const { cert } = tls.current;
+    if (cert !== undefined) result.observe(new X509Certificate(cert).validToDate.getTime() / 1000);
   });
 }
 

@@ -56,6 +56,14 @@ test("figures tell nothing of tenants and callers: anyone who reaches the port r
   expect((await scrape(mesh)).text).not.toContain("secret-");
 });
 
+test("with TLS, the expiry of the certificate in force is shown", async () => {
+  const mesh = await startTestServer({}, { devTls: true });
+  const { text } = await scrape(mesh);
+  const expiry = figure(text, "persona_tls_certificate_expiry_seconds") ?? 0;
+  expect((expiry - Date.now() / 1000) / 3600).toBeCloseTo(24, 1);
+  expect((await scrape(await startTestServer())).text).not.toContain("certificate");
+});
+
 test("running calls show while they run", async () => {
   const mesh = await startTestServer({
     async *generate(_, { signal }) {
