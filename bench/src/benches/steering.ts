@@ -70,9 +70,9 @@ async function measureModel(
   const figures: Figure[] = [];
   for (const batch of [1, BATCH]) {
     onProgress(`${name}, batch ${batch}: steering off, ADD, everything`);
-    const [off, add, full] = (["off", "add", "full"] as const).map((kind) => bodies.decode(kind, batch, POSITION));
-    if (off === undefined || add === undefined || full === undefined) throw new Error("three bodies");
-    for (const { rows } of [add, full]) distinctPersonas(rows, layers);
+    const [off, add] = [bodies.decode("off", batch, POSITION), bodies.decode("add", batch, POSITION)];
+    const [served, full] = [bodies.decode("served", batch, POSITION), bodies.decode("full", batch, POSITION)];
+    for (const { rows } of [add, served, full]) distinctPersonas(rows, layers);
     full.renorm.fill(1);
     const [topHead, logitsHead] = [bodies.head("head-top", batch), bodies.head("head-logits", batch)];
     const decode = async (body: BodyBatch, head: HeadBatch) => {
@@ -86,6 +86,7 @@ async function measureModel(
         add: () => add.run(),
         full: () => full.run(),
         bare: () => decode(off, logitsHead),
+        served: () => decode(served, topHead),
         everything: () => decode(full, topHead),
       },
       { blocks: BLOCKS, runs: RUNS },
@@ -98,7 +99,13 @@ async function measureModel(
     for (const [kind, reference, text, goal] of [
       ["add", "off", "ADD in all layers", goals?.add],
       ["full", "off", "ADD_RENORM and projections in all layers", undefined],
-      ["everything", "bare", "the same with top 64 and entropy, against all logits", goals?.everything],
+      ["served", "bare", "ADD and projections in all layers with top 64 and entropy, against all logits", undefined],
+      [
+        "everything",
+        "bare",
+        "ADD_RENORM and projections in all layers with top 64 and entropy, against all logits",
+        goals?.everything,
+      ],
     ] as const) {
       const ratio = compared.ratio(kind, reference);
       figures.push(

@@ -10,10 +10,10 @@ import {
 } from "@persona-mesh/model/runtime";
 import { Session, SharedWeights, Tensor } from "@persona-mesh/onnx";
 
-/** The serving body, and those that it is compared with. */
-export type BodyKind = "off" | "add" | "full";
+/** The serving bodies, without rescaling and with, and those that they are compared with. */
+export type BodyKind = "off" | "add" | "served" | "full";
 
-const FILES: Record<BodyKind, string> = { off: "body-off", add: "body-add", full: "body" };
+const FILES: Record<BodyKind, string> = { off: "body-off", add: "body-add", served: "body", full: "body-renorm" };
 
 /** The head of the common decode step, and the least that can be drawn from. */
 const HEADS = ["head-top", "head-logits"] as const satisfies HeadRole[];
@@ -64,7 +64,13 @@ export class Comparison implements Disposable {
   decode(kind: BodyKind, count: number, position: number): BodyBatch {
     const session = this.#session(kind);
     const shape = { batch: count, sequence: 1, selected: count };
-    const batch = new BodyBatch(session, this.#model.spec, shape, this.#cache.view(0, count), this.#shared);
+    const batch = new BodyBatch(
+      { plain: session, renorm: session },
+      this.#model.spec,
+      shape,
+      this.#cache.view(0, count),
+      this.#shared,
+    );
     batch.tokens.fill(7);
     batch.lastPosition.fill(position);
     batch.select.forEach((_, row) => {

@@ -5,8 +5,19 @@ import { buildDivergenceHead, buildLogitsHead, buildScoreHead, buildTopHead } fr
 import { FLOAT32, type Precision } from "./precision.ts";
 import type { WeightLocation } from "./weight-location.ts";
 
-/** What a graph of the package is for; also its file name, with `.onnx`. */
-export type GraphRole = "body" | "body-capture" | "head-top" | "head-logits" | "head-score" | "head-divergence";
+/**
+ * What a graph of the package is for; also its file name, with `.onnx`.
+ *
+ * `body-renorm` runs in place of `body` while a row of the batch is rescaled, which is five operators a layer.
+ */
+export type GraphRole =
+  | "body"
+  | "body-renorm"
+  | "body-capture"
+  | "head-top"
+  | "head-logits"
+  | "head-score"
+  | "head-divergence";
 
 /**
  * All graphs of a model package, over one weights file.
@@ -24,7 +35,8 @@ export function buildGraphs(
 ): ReadonlyMap<GraphRole, Uint8Array> {
   const table = new GraphWeights(weights, weightsFile, precision);
   return new Map<GraphRole, Uint8Array>([
-    ["body", buildBody(spec, table, { steering: "full", residuals: false })],
+    ["body", buildBody(spec, table, { steering: "projected", residuals: false })],
+    ["body-renorm", buildBody(spec, table, { steering: "full", residuals: false })],
     ["body-capture", buildBody(spec, table, { steering: "full", residuals: true })],
     ["head-top", buildTopHead(spec, table)],
     ["head-logits", buildLogitsHead(spec, table)],

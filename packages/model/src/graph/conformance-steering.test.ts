@@ -11,6 +11,7 @@ import {
   TOLERANCE,
   tokensOf,
 } from "../testing/reference-run.ts";
+import { precisionOf } from "./precision.ts";
 import type { SteeringParts } from "./steering.ts";
 
 const CHUNKED: [number, number][] = [[0, 8], [8, 16], [16, 17], ...tokenByToken(17, 28)];
@@ -101,11 +102,29 @@ describe.each(REFERENCE_MODELS)("%s in a batch", (name) => {
     const moved = await step(runtime, 6, [0]);
     expect(maxAbsDifference(moved.subarray(0, hidden), alone)).toBeGreaterThan(FEATURE_SHOWS);
 
-    for (const steering of ["off", "add"] satisfies SteeringParts[]) {
+    for (const steering of ["off", "add", "full"] satisfies SteeringParts[]) {
       await using other = await referenceModel(name, { steering });
       using bare = await prefilled(other, 1);
       expect(await step(bare, 1, []), steering).toEqual(alone);
     }
+  });
+});
+
+describe.each(["float32", "int8"] as const)("steering in a batch, %s", (precision) => {
+  it("gives a row that adds the same bits beside rows that are rescaled and beside none, whichever graph runs", async () => {
+    await using reference = await referenceModel("grouped-untied", { precision: precisionOf(precision) });
+    using runtime = await prefilled(reference, 6);
+    const { hidden } = reference.model.spec;
+    const batch = runtime.decodeBatch(6);
+    // Rows of odd places are rescaled.
+    const [none, some] = [await step(runtime, 6, [0, 2]), await step(runtime, 6, [0, 2, 3])];
+    expect(batch.renorm).toEqual(Uint8Array.of(0, 0, 0, 1, 0, 0));
+    for (const row of [0, 1, 2, 4, 5]) {
+      const [from, to] = [row * hidden, (row + 1) * hidden];
+      expect(some.subarray(from, to), `row ${row}`).toEqual(none.subarray(from, to));
+    }
+    const [from, to] = [3 * hidden, 4 * hidden];
+    expect(maxAbsDifference(some.subarray(from, to), none.subarray(from, to))).toBeGreaterThan(FEATURE_SHOWS);
   });
 });
 

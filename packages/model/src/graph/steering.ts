@@ -6,9 +6,13 @@ import type { DecoderSpec } from "./decoder-spec.ts";
  *
  * - `off`: none; what steering is measured against
  * - `add`: `h' = h + gain * row`
- * - `full`: also the rescaling of `ADD_RENORM` by row, and the projections; what a worker serves
+ * - `projected`: also the projections; what a worker serves
+ * - `full`: also the rescaling of `ADD_RENORM` by row; what it serves while a row asks for that
+ *
+ * What they have in common they compute alike: a row that is not rescaled has the same bits in the last two, and one that
+ * is not steered in all.
  */
-export type SteeringParts = "off" | "add" | "full";
+export type SteeringParts = "off" | "add" | "projected" | "full";
 
 /** Names of the steering inputs and outputs of a body graph. */
 export const STEERING = {
@@ -18,7 +22,7 @@ export const STEERING = {
   rows: "steering_rows",
   /** float32[batch, 1, 1]: scales a row's deltas in this step. */
   gain: "steering_gain",
-  /** bool[batch, 1, 1]: the row is rescaled to the norm it had. */
+  /** bool[batch, 1, 1]: the row is rescaled to the norm it had. Of the full graph only. */
   renorm: "steering_renorm",
   /** float32[batch, sequence, layers]: ⟨h, row⟩ before the injection. */
   projections: "projections",
@@ -41,7 +45,11 @@ export interface SteeringSite {
  * One Gather, one Mul and one Split serve every layer, so that a layer pays for its additions only. Layers come first in
  * what is split, so that each is one piece of memory.
  */
-export function steeringSite(graph: GraphBuilder, spec: DecoderSpec, parts: "add" | "full"): SteeringSite {
+export function steeringSite(
+  graph: GraphBuilder,
+  spec: DecoderSpec,
+  parts: Exclude<SteeringParts, "off">,
+): SteeringSite {
   const layers = spec.layers;
   const table = graph.input(STEERING.table, "float32", ["table_rows", spec.hidden]);
   const rowIndex = graph.input(STEERING.rows, "int32", ["batch", layers]);
@@ -64,11 +72,29 @@ export function steeringSite(graph: GraphBuilder, spec: DecoderSpec, parts: "add
     return { inject: (layer, h) => graph.op("Add", [h, at(deltas, layer)]), finish: () => {} };
   }
 
-  const renorm = graph.input(STEERING.renorm, "bool", ["batch", 1, 1]);
   const directions = split(rows, "row");
+  const projections: Value[] = [];
+  const rescale = parts === "full" ? rescaling(graph, spec) : (moved: Value) => moved;
+
+  return {
+    inject(layer, h) {
+      projections.push(
+        graph.op("FusedMatMul", [h, at(directions, layer)], { domain: "com.microsoft", attributes: { transB: 1 } }),
+      );
+      return rescale(graph.op("Add", [h, at(deltas, layer)]), h);
+    },
+    finish() {
+      const [all] = graph.ops("Concat", projections, [{ global: STEERING.projections }], { attributes: { axis: 2 } });
+      graph.expose(all as Value, "float32", ["batch", "sequence", layers]);
+    },
+  };
+}
+
+/** What gives a moved residual the norm of `h`, in the rows that ask for it. */
+function rescaling(graph: GraphBuilder, spec: DecoderSpec): (moved: Value, h: Value) => Value {
+  const renorm = graph.input(STEERING.renorm, "bool", ["batch", 1, 1]);
   const one = graph.constant("one", "float32", [], Float32Array.of(1));
   const ones = graph.constant("ones", "float32", [spec.hidden], new Float32Array(spec.hidden).fill(1));
-  const projections: Value[] = [];
   /** √hidden / ‖x‖: what a norm multiplies by, which its kernel finds faster than the reductions do. */
   const inverseNorm = (x: Value) => {
     const [, inverse] = graph.ops("SimplifiedLayerNormalization", [x, ones], ["unit", "inverse_norm"], {
@@ -76,21 +102,10 @@ export function steeringSite(graph: GraphBuilder, spec: DecoderSpec, parts: "add
     }) as [Value, Value];
     return inverse;
   };
-
-  return {
-    inject(layer, h) {
-      projections.push(
-        graph.op("FusedMatMul", [h, at(directions, layer)], { domain: "com.microsoft", attributes: { transB: 1 } }),
-      );
-      const moved = graph.op("Add", [h, at(deltas, layer)]);
-      // The quotient first: for a row that did not move it is x / x, exactly 1.
-      const ratio = graph.op("Div", [inverseNorm(moved), inverseNorm(h)]);
-      return graph.op("Mul", [moved, graph.op("Where", [renorm, ratio, one])]);
-    },
-    finish() {
-      const [all] = graph.ops("Concat", projections, [{ global: STEERING.projections }], { attributes: { axis: 2 } });
-      graph.expose(all as Value, "float32", ["batch", "sequence", layers]);
-    },
+  return (moved, h) => {
+    // The quotient first: for a row that did not move it is x / x, exactly 1.
+    const ratio = graph.op("Div", [inverseNorm(moved), inverseNorm(h)]);
+    return graph.op("Mul", [moved, graph.op("Where", [renorm, ratio, one])]);
   };
 }
 

@@ -68,7 +68,9 @@ export async function loadPackage(directory: string, options: LoadPackageOptions
     weightsPath,
     graphPath: (role) => {
       const file = Object.hasOwn(manifest.graphs, role) ? manifest.graphs[role] : undefined;
-      if (file === undefined) throw corrupt(`the package has no graph "${role}"`);
+      if (file === undefined) {
+        throw corrupt(`the package has no graph "${role}"; import its checkpoint again with --overwrite`);
+      }
       return join(absolute, file);
     },
   };

@@ -11,8 +11,21 @@ export interface BatchShape {
   readonly selected: number;
 }
 
+interface BoundGraph {
+  readonly session: Session;
+  readonly binding: Binding;
+}
+
+/** Graphs of one kind of body run. */
+export interface BodySessions {
+  /** For runs in which no row is rescaled. */
+  readonly plain: Session;
+  /** For the others; may be the same. What both have, inputs and outputs, they share. */
+  readonly renorm: Session;
+}
+
 /**
- * The buffers of one kind of body run, bound once to a session and its KV cache.
+ * The buffers of one kind of body run, bound once to its sessions and the KV cache.
  *
  * The owner writes the inputs between runs and reads the outputs after one; the next run of the same batch overwrites them.
  */
@@ -36,13 +49,13 @@ export class BodyBatch implements Disposable {
   readonly projections: Float32Array;
   /** float32[batch, sequence, layers, hidden]; empty for a graph without residuals. */
   readonly residuals: Float32Array;
-  readonly #session: Session;
-  readonly #binding: Binding;
+  readonly #plain: BoundGraph;
+  readonly #renorm: BoundGraph;
   readonly #tensors: Tensor[] = [];
   readonly #totalLength = new Int32Array(1);
 
   constructor(
-    session: Session,
+    sessions: BodySessions,
     spec: DecoderSpec,
     shape: BatchShape,
     cache: readonly LayerCache[],
@@ -57,41 +70,54 @@ export class BodyBatch implements Disposable {
     this.gain = new Float32Array(batch);
     this.renorm = new Uint8Array(batch);
     this.hidden = new Float32Array(selected * spec.hidden);
-    const gives = new Set(session.outputs.map(({ name }) => name));
+    const gives = new Set([sessions.plain, sessions.renorm].flatMap(({ outputs }) => outputs.map(({ name }) => name)));
     const extent = (output: string, elements: number) => (gives.has(output) ? elements : 0);
     this.projections = new Float32Array(extent(STEERING.projections, batch * sequence * spec.layers));
     this.residuals = new Float32Array(extent(BODY.residuals, batch * sequence * spec.layers * spec.hidden));
 
-    const own = (tensor: Tensor) => {
+    const offered: Record<string, () => Tensor> = {
+      [BODY.tokens]: () => Tensor.from("int32", [batch, sequence], this.tokens),
+      [BODY.lastPosition]: () => Tensor.from("int32", [batch], this.lastPosition),
+      [BODY.totalLength]: () => Tensor.from("int32", [1], this.#totalLength),
+      [BODY.select]: () => Tensor.from("int32", [selected], this.select),
+      [STEERING.rows]: () => Tensor.from("int32", [batch, spec.layers], this.rows),
+      [STEERING.gain]: () => Tensor.from("float32", [batch, 1, 1], this.gain),
+      [STEERING.renorm]: () => Tensor.from("bool", [batch, 1, 1], this.renorm),
+      [BODY.hidden]: () => Tensor.from("float32", [selected, spec.hidden], this.hidden),
+      [STEERING.projections]: () => Tensor.from("float32", [batch, sequence, spec.layers], this.projections),
+      [BODY.residuals]: () => Tensor.from("float32", [batch, sequence, spec.layers, spec.hidden], this.residuals),
+    };
+    // Made when a graph asks for it, and once for both.
+    const bound = new Map(Object.entries(shared));
+    cache.forEach(({ key, value }, layer) => {
+      bound.set(BODY.pastKey(layer), key).set(BODY.presentKey(layer), key);
+      bound.set(BODY.pastValue(layer), value).set(BODY.presentValue(layer), value);
+    });
+    const tensorOf = (name: string): Tensor | undefined => {
+      const made = bound.get(name);
+      if (made !== undefined) return made;
+      const tensor = offered[name]?.();
+      if (tensor === undefined) return undefined;
       this.#tensors.push(tensor);
+      bound.set(name, tensor);
       return tensor;
     };
-    const offered: Record<string, () => Tensor> = {
-      [BODY.tokens]: () => own(Tensor.from("int32", [batch, sequence], this.tokens)),
-      [BODY.lastPosition]: () => own(Tensor.from("int32", [batch], this.lastPosition)),
-      [BODY.totalLength]: () => own(Tensor.from("int32", [1], this.#totalLength)),
-      [BODY.select]: () => own(Tensor.from("int32", [selected], this.select)),
-      [STEERING.rows]: () => own(Tensor.from("int32", [batch, spec.layers], this.rows)),
-      [STEERING.gain]: () => own(Tensor.from("float32", [batch, 1, 1], this.gain)),
-      [STEERING.renorm]: () => own(Tensor.from("bool", [batch, 1, 1], this.renorm)),
-      [BODY.hidden]: () => own(Tensor.from("float32", [selected, spec.hidden], this.hidden)),
-      [STEERING.projections]: () => own(Tensor.from("float32", [batch, sequence, spec.layers], this.projections)),
-      [BODY.residuals]: () => own(Tensor.from("float32", [batch, sequence, spec.layers, spec.hidden], this.residuals)),
-    };
-    for (const [name, tensor] of Object.entries(shared)) offered[name] = () => tensor;
-    cache.forEach(({ key, value }, layer) => {
-      offered[BODY.pastKey(layer)] = () => key;
-      offered[BODY.pastValue(layer)] = () => value;
-      offered[BODY.presentKey(layer)] = () => key;
-      offered[BODY.presentValue(layer)] = () => value;
-    });
     const pick = (infos: Session["inputs"]) =>
-      Object.fromEntries(infos.flatMap(({ name }) => (offered[name] === undefined ? [] : [[name, offered[name]()]])));
-    this.#session = session;
+      Object.fromEntries(
+        infos.flatMap(({ name }) => {
+          const tensor = tensorOf(name);
+          return tensor === undefined ? [] : [[name, tensor]];
+        }),
+      );
+    const bind = (session: Session): BoundGraph => {
+      return { session, binding: session.bind({ inputs: pick(session.inputs), outputs: pick(session.outputs) }) };
+    };
+    const { plain, renorm } = sessions;
     try {
-      this.#binding = session.bind({ inputs: pick(session.inputs), outputs: pick(session.outputs) });
+      this.#plain = bind(plain);
+      this.#renorm = plain === renorm ? this.#plain : bind(renorm);
     } catch (error) {
-      for (const tensor of this.#tensors) tensor.close();
+      this.#release();
       throw error;
     }
   }
@@ -99,11 +125,17 @@ export class BodyBatch implements Disposable {
   /** Run with what the inputs hold now. @throws as `Session.run` */
   run(signal?: AbortSignal): Promise<void> {
     this.#totalLength[0] = this.lastPosition.reduce((longest, position) => Math.max(longest, position), 0) + 1;
-    return this.#session.run(this.#binding, signal === undefined ? {} : { signal });
+    const { session, binding } = this.renorm.some((rescaled) => rescaled !== 0) ? this.#renorm : this.#plain;
+    return session.run(binding, signal === undefined ? {} : { signal });
   }
 
   [Symbol.dispose](): void {
-    this.#binding.close();
+    this.#release();
+  }
+
+  #release(): void {
+    this.#plain?.binding.close();
+    this.#renorm?.binding.close();
     for (const tensor of this.#tensors) tensor.close();
   }
 }

@@ -33,11 +33,12 @@ export interface ModelRuntimeOptions {
   readonly threads?: number;
 }
 
-type BodyRole = Extract<GraphRole, `body${string}`>;
+type BodyRole = "body" | "body-capture";
 export type HeadRole = Extract<GraphRole, `head-${string}`>;
 
 const ROLES: readonly GraphRole[] = [
   "body",
+  "body-renorm",
   "body-capture",
   "head-top",
   "head-logits",
@@ -150,7 +151,11 @@ export class ModelRuntime implements Disposable {
 
   #body(role: BodyRole, firstSlot: number, shape: BatchShape): BodyBatch {
     const cache = this.#cache.view(firstSlot, shape.batch);
-    return new BodyBatch(this.#session(role), this.spec, shape, cache, this.#shared);
+    const sessions =
+      role === "body"
+        ? { plain: this.#session("body"), renorm: this.#session("body-renorm") }
+        : { plain: this.#session(role), renorm: this.#session(role) };
+    return new BodyBatch(sessions, this.spec, shape, cache, this.#shared);
   }
 
   #keep<Batch extends BodyBatch | HeadBatch>(key: string, make: () => Batch): Batch {

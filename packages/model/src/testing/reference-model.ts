@@ -53,7 +53,7 @@ export interface ReferenceOptions {
   /**
    * Parts of the serving body graph.
    *
-   * @default "full"
+   * @default "projected", as in a package
    */
   readonly steering?: SteeringParts;
   /** @default float32 */
@@ -62,7 +62,7 @@ export interface ReferenceOptions {
 
 /** Convert a fixture checkpoint without a tokenizer, which these models do not have. */
 export async function referenceModel(name: string, options: ReferenceOptions = {}): Promise<ReferenceModel> {
-  const { change = {}, steering = "full", precision = FLOAT32 } = options;
+  const { change = {}, steering = "projected", precision = FLOAT32 } = options;
   const directory = await mkdtemp(join(tmpdir(), "persona-reference-"));
   const source = new URL(`${name}/`, FIXTURES).pathname;
   await using checkpoint = await Checkpoint.open(source);
@@ -72,7 +72,7 @@ export async function referenceModel(name: string, options: ReferenceOptions = {
   const weightsPath = join(directory, WEIGHTS_FILE);
   await writeWeights(weightsPath, plan, weights, checkpoint, { memory: 0 });
   const graphs = new Map(buildGraphs(spec, weights, WEIGHTS_FILE, precision));
-  if (steering !== "full") {
+  if (steering !== "projected") {
     const table = new GraphWeights(weights, WEIGHTS_FILE, precision);
     graphs.set("body", buildBody(spec, table, { steering, residuals: false }));
   }

@@ -139,7 +139,13 @@ describe("steering is caught", () => {
       "the same in the serving graph, only when it rescales",
       "gainZero",
       ({ hidden }, { residuals, steering }) => !residuals && steering.renorm && nudge(hidden, 1, 1e-6),
-      /"body" differs from unsteered when it rescales/,
+      /"body-renorm" differs from unsteered when it rescales/,
+    ],
+    [
+      "a rescaling graph that steers otherwise than the other",
+      "renorm",
+      ({ hidden }, { residuals }) => !residuals && nudge(hidden, 0, 0.1),
+      /"body-renorm" and "body-capture" give hidden states .* apart/,
     ],
     ["a norm that grows", "renorm", ({ residuals }) => nudgeAll(residuals, 1e-4), /must keep its norm/],
   ])("by %s", async (_, check, lie, message) => {

@@ -68,7 +68,7 @@ export class SteeringBaseline {
  * serves does what the one with residuals does.
  */
 export async function checkDelta(baseline: SteeringBaseline, progress: CheckProgress): Promise<Finding> {
-  const { probe, unsteered, served } = baseline;
+  const { probe, unsteered } = baseline;
   const gain = 0.75;
   let worst = 0;
   for (let layer = 0; layer < probe.layers; layer++) {
@@ -99,21 +99,42 @@ export async function checkDelta(baseline: SteeringBaseline, progress: CheckProg
     }
     progress(layer + 1, probe.layers);
   }
+  const { apart, moved } = await checkServing(baseline, false);
+  const figures = { layers: probe.layers, largestRelativeError: worst, betweenGraphs: apart, moved };
+  return { message: `as predicted in each of ${probe.layers} layers, within ${worst.toPrecision(2)}`, figures };
+}
+
+/**
+ * Steered in every layer, the graph that serves gives what the one with residuals gives, and not what it gives unsteered.
+ *
+ * @returns how far apart they are, over the largest hidden value
+ */
+async function checkServing(
+  baseline: SteeringBaseline,
+  renorm: boolean,
+): Promise<{ readonly apart: number; readonly moved: number }> {
+  const { probe, served } = baseline;
   const every = Array.from({ length: probe.layers }, (_, layer) => layer);
-  const capturing = await baseline.steered(every);
-  const serving = await baseline.steered(every, 1, false, false);
+  const capturing = await baseline.steered(every, 1, renorm);
+  const serving = await baseline.steered(every, 1, renorm, false);
   const scale = maxDifference(capturing.hidden, new Float32Array(capturing.hidden.length));
   const apart = maxDifference(serving.hidden, capturing.hidden) / scale;
   const moved = maxDifference(serving.hidden, served.hidden) / scale;
-  const figures = { layers: probe.layers, largestRelativeError: worst, betweenGraphs: apart, moved };
+  const graph = servingGraph(renorm);
   if (!(apart <= GRAPHS_TOLERANCE)) {
-    throw new CheckFailure(
-      `steered, "body" and "body-capture" give hidden states ${apart.toPrecision(3)} apart`,
-      figures,
-    );
+    throw new CheckFailure(`steered, "${graph}" and "body-capture" give hidden states ${apart.toPrecision(3)} apart`, {
+      betweenGraphs: apart,
+      moved,
+    });
   }
-  if (!(moved > GRAPHS_TOLERANCE)) throw new CheckFailure('steering does not change what "body" gives', figures);
-  return { message: `as predicted in each of ${probe.layers} layers, within ${worst.toPrecision(2)}`, figures };
+  if (!(moved > GRAPHS_TOLERANCE)) {
+    throw new CheckFailure(`steering does not change what "${graph}" gives`, { betweenGraphs: apart, moved });
+  }
+  return { apart, moved };
+}
+
+function servingGraph(renorm: boolean): "body" | "body-renorm" {
+  return renorm ? "body-renorm" : "body";
 }
 
 /** Projections are ⟨h, row⟩ before the injection, whatever the gain, and exactly 0 where no row is. */
@@ -166,7 +187,7 @@ export async function checkGainZero(baseline: SteeringBaseline, progress: CheckP
         ? isSame(result.residuals, unsteered.residuals) && isSame(result.hidden, unsteered.hidden)
         : isSame(result.hidden, served.hidden);
       if (!same) {
-        const graph = residuals ? "body-capture" : "body";
+        const graph = residuals ? "body-capture" : servingGraph(renorm);
         throw new CheckFailure(`at gain 0 "${graph}" differs from unsteered${renorm ? " when it rescales" : ""}`);
       }
       progress(++done, 4);
@@ -175,7 +196,7 @@ export async function checkGainZero(baseline: SteeringBaseline, progress: CheckP
   return { message: "the same as unsteered, to the bit" };
 }
 
-/** ADD_RENORM: the moved residual, with the norm that it had. */
+/** ADD_RENORM: the moved residual, with the norm that it had; in the graph that serves it too. */
 export async function checkRenorm(baseline: SteeringBaseline, progress: CheckProgress): Promise<Finding> {
   const { probe, unsteered } = baseline;
   let worst = 0;
@@ -202,7 +223,11 @@ export async function checkRenorm(baseline: SteeringBaseline, progress: CheckPro
     }
     progress(index + 1, layers.length);
   }
-  return { message: `norms stay, within ${worst.toPrecision(2)}`, figures: { largestRelativeError: worst } };
+  const { apart } = await checkServing(baseline, true);
+  return {
+    message: `norms stay, within ${worst.toPrecision(2)}`,
+    figures: { largestRelativeError: worst, betweenGraphs: apart },
+  };
 }
 
 /** First, middle and last layer: what one graph does in all layers alike need not be measured in each. */

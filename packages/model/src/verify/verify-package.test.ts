@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { modelChecksum } from "../checkpoint/model-checksum.ts";
-import { buildBody, GraphWeights, type PrecisionName, WEIGHT } from "../graph/index.ts";
+import { buildBody, GraphWeights, type PrecisionName, type SteeringParts, WEIGHT } from "../graph/index.ts";
 import { importCheckpoint } from "../import-checkpoint.ts";
 import { graphDigest, sha256Hex, tokenizerDigest } from "../package/digests.ts";
 import { tokenizerFiles } from "../package/load-package.ts";
@@ -182,10 +182,10 @@ describe("a package that agrees with itself and is wrong", () => {
     expect(outcomes(report)).toMatchObject({ weights: "passed" });
   });
 
-  const body = async (change: { steering?: "off" | "add"; residuals?: boolean }) => {
+  const body = async (change: { steering: SteeringParts; residuals?: boolean }) => {
     const { spec, precision, weights, weightsFile } = await manifestOf();
     const table = new GraphWeights(weights, weightsFile, precision);
-    return buildBody(spec, table, { steering: change.steering ?? "full", residuals: change.residuals ?? false });
+    return buildBody(spec, table, { steering: change.steering, residuals: change.residuals ?? false });
   };
 
   it("has a serving graph with steering compiled out", async () => {
