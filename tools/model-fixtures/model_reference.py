@@ -46,7 +46,7 @@ def new_model(config) -> PreTrainedModel:
 
 
 @torch.no_grad()
-def build(config, dtype: torch.dtype, seed: int) -> PreTrainedModel:
+def build(config, dtype: torch.dtype, seed: int, into_stream: float = INTO_STREAM) -> PreTrainedModel:
     torch.manual_seed(seed)
     model = new_model(config)
     gemma = config.model_type.startswith("gemma")
@@ -62,8 +62,8 @@ def build(config, dtype: torch.dtype, seed: int) -> PreTrainedModel:
             # Small enough for epsilon to matter, large enough for logits of spread over 1.
             weight.copy_(0.4 * torch.randn_like(weight))
         else:
-            into_stream = "o_proj" in name or "down_proj" in name
-            size = INTO_STREAM / (2 * config.num_hidden_layers) ** 0.5 if into_stream else 1.2
+            adds = "o_proj" in name or "down_proj" in name
+            size = into_stream / (2 * config.num_hidden_layers) ** 0.5 if adds else 1.2
             weight.copy_(torch.randn_like(weight) * size / weight.shape[1] ** 0.5)
         weight.copy_(weight.to(dtype))
     return model
