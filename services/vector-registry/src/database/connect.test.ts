@@ -238,6 +238,15 @@ test("who waits too long for a connection is told that the database is not avail
   await held.rollback().execute();
 });
 
+test("a pool closes although a connection is not given back", async () => {
+  const pool = open({ maxConnections: 2, applicationName: "left-over" });
+  await value(pool, "1");
+  await pool.pool.connect();
+  await pool.close(20);
+  const sessions = sql`SELECT FROM pg_stat_activity WHERE application_name = 'left-over'`;
+  await expect.poll(async () => (await sessions.execute(database.owner.db)).rows).toEqual([]);
+});
+
 test.each([
   ["nobody listens", () => "postgresql://u:p@127.0.0.1:1/d"],
   ["the socket is missing", () => "postgresql://u:p@localhost/d?host=/no/such/folder"],

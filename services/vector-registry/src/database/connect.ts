@@ -1,5 +1,6 @@
+import { setTimeout as delay } from "node:timers/promises";
 import { Kysely } from "kysely";
-import { Pool, type PoolConfig, types } from "pg";
+import { type Client, Pool, type PoolConfig, types } from "pg";
 import { type DatabaseUrlOptions, parseDatabaseUrl } from "./connection-url.ts";
 import { RegistryDialect } from "./registry-dialect.ts";
 import type { Database } from "./schema.ts";
@@ -37,8 +38,13 @@ export interface DatabasePool {
   /** Host and database, without credentials. */
   readonly shown: string;
   readonly metrics: PoolMetrics;
-  /** Waits for statements that run. */
-  close(): Promise<void>;
+  /**
+   * Waits for connections that are in use, then cuts them off. Further calls give the same promise.
+   *
+   * @param graceMs - longest wait, in milliseconds
+   * @default 5000
+   */
+  close(graceMs?: number): Promise<void>;
 }
 
 /** Gauges, read when they are scraped. */
@@ -76,6 +82,19 @@ export function connectDatabase(options: ConnectOptions): DatabasePool {
     // otherwise end the process. The next statement on it fails, which is where it is handled.
     client.on("error", () => undefined);
   });
+  const clients = new Set<Client>();
+  pool.on("connect", (client) => clients.add(client));
+  pool.on("remove", (client) => clients.delete(client));
+  let closing: Promise<void> | undefined;
+  const end = async (graceMs: number) => {
+    const cut = setTimeout(() => {
+      for (const client of clients) void client.end().catch(() => undefined);
+    }, graceMs);
+    // Only what is given back is closed; what is not, and what never answers, is cut off and counts as closed.
+    const patience = delay(graceMs + CUT_GRACE_MS, undefined, { ref: false });
+    await Promise.race([pool.end(), patience]);
+    clearTimeout(cut);
+  };
   const db = new Kysely<Database>({ dialect: new RegistryDialect(pool) });
   return {
     db,
@@ -99,8 +118,9 @@ export function connectDatabase(options: ConnectOptions): DatabasePool {
         return lost;
       },
     },
-    async close() {
-      if (!pool.ending) await pool.end();
+    close(graceMs = CLOSE_GRACE_MS) {
+      closing ??= end(graceMs);
+      return closing;
     },
   };
 }
@@ -134,6 +154,11 @@ const MAX_LIFETIME_S = 1_800;
 const KEEPALIVE_MS = 10_000;
 /** How much later than the server this side gives a statement up: an answer under way still arrives. */
 const ANSWER_GRACE_MS = 2_000;
+
+/** How long statements may run on when the pool is closed. */
+const CLOSE_GRACE_MS = 5_000;
+/** And how long those may take to end that are cut off then. */
+const CUT_GRACE_MS = 500;
 
 const INT8 = 20;
 const INT8_ARRAY = 1016;

@@ -62,7 +62,7 @@ export interface EmbeddedPostgres {
   password(user: string): string;
   /** Settles when the server has ended, whoever ended it. Never for another's server. */
   readonly ended: Promise<number>;
-  /** Fast shutdown, when it is ours. */
+  /** Fast shutdown, when it is ours. Further calls give the same promise. */
   close(): Promise<void>;
 }
 
@@ -121,6 +121,18 @@ async function start(
   const socketFolder = makeSocketFolder(folder, user);
   const marks = ["-D", pathFor(dataFolder, user), "-c", markOf(dataFolder)];
   const command = [binaries.postgres, ...marks, ...settings(socketFolder, durability)];
+  let closing: Promise<void> | undefined;
+  const end = async (pid: number, supervisor: Supervisor) => {
+    supervisor.stop();
+    await supervisor.ended;
+    // The shell may have been killed before the server.
+    if (runningPostmaster(dataFolder)?.pid === pid) await endPostmaster(pid, dataFolder);
+    if (dirname(socketFolder) !== folder && abandonedSocketFolder(dataFolder) === undefined)
+      rmSync(socketFolder, { recursive: true, force: true });
+    giveBack();
+    // The shell may not remove the folder itself where the one above is not its user's.
+    if (temporary) rmSync(folder, { recursive: true, force: true });
+  };
   while (true) {
     const output = openLog(folder);
     const supervisor = new Supervisor(command, {
@@ -139,15 +151,9 @@ async function start(
         timings: { initMs, startMs: performance.now() - begin },
         ...access(folder, socketFolder),
         ended: supervisor.ended,
-        async close() {
-          supervisor.stop();
-          await supervisor.ended;
-          // The shell may have been killed before the server.
-          if (runningPostmaster(dataFolder)?.pid === pid) await endPostmaster(pid, dataFolder);
-          if (dirname(socketFolder) !== folder) rmSync(socketFolder, { recursive: true, force: true });
-          giveBack();
-          // The shell may not remove the folder itself where the one above is not its user's.
-          if (temporary) rmSync(folder, { recursive: true, force: true });
+        close() {
+          closing ??= end(pid, supervisor);
+          return closing;
         },
       };
     }

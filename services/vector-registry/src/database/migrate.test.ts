@@ -143,15 +143,26 @@ test("the schema is made by a login that is no superuser, as managed databases h
   }
 });
 
-test("an empty folder becomes a database with its roles, and is found again", async () => {
+test("an empty folder becomes a database with its roles, is found again, and is back when its server is killed", async () => {
   const own = mkdtempSync(join(tmpdir(), "persona-open-"));
   try {
-    for (const migrated of [["0001-registry"], []]) {
-      const opened = await openDatabase({ folder: join(own, "..", `${own.split("/").at(-1)}`, "pg") });
-      expect(opened.migrated).toEqual(migrated);
-      expect(opened.shown).toContain("persona at the socket");
-      await opened.close();
-    }
+    const first = await openDatabase({ folder: own });
+    expect(first.migrated).toEqual(["0001-registry"]);
+    expect(first.shown).toContain("persona at the socket");
+    await first.close();
+    const ends: unknown[] = [];
+    const second = await openDatabase({ folder: own, onServerEnded: (cause) => ends.push(cause) });
+    expect(second.migrated).toEqual([]);
+    const killed = second.embedded?.current.pid ?? 0;
+    process.kill(killed, "SIGKILL");
+    const alive = () =>
+      sql`SELECT FROM tenants`.execute(second.service.db).then(
+        () => second.embedded?.current.pid !== killed,
+        () => false,
+      );
+    await expect.poll(alive, { timeout: 10_000 }).toBe(true);
+    expect(ends).toEqual([128 + 9]);
+    await second.close();
   } finally {
     rmSync(own, { recursive: true });
   }

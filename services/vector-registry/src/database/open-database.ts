@@ -3,7 +3,7 @@ import type { Kysely } from "kysely";
 import { bootstrapDatabase } from "./bootstrap.ts";
 import { type ConnectOptions, connectDatabase, type DatabasePool, type DatabaseRole } from "./connect.ts";
 import { isConnectFailure } from "./connection-lost.ts";
-import { type EmbeddedPostgres, openEmbedded } from "./embedded.ts";
+import { type KeptPostgres, keepRunning } from "./embedded/keep-running.ts";
 import { assertWritable } from "./health.ts";
 import { assertMigrated, migrateDatabase } from "./migrate.ts";
 import type { Database } from "./schema.ts";
@@ -16,6 +16,8 @@ export interface OpenDatabaseOptions
   readonly migrationUrl?: string;
   /** Of the embedded server. */
   readonly folder: string;
+  /** Told when the embedded server ended by itself (its exit code), and why it could not start again. It is tried on. */
+  readonly onServerEnded?: (cause: number | unknown) => void;
   /** Longest wait for a server that does not answer yet, in milliseconds. @default 30000 */
   readonly startTimeoutMs?: number;
 }
@@ -33,7 +35,7 @@ export interface RegistryDatabase {
   /** Names of migrations that were applied at this start. */
   readonly migrated: readonly string[];
   /** The server that runs for us; undefined where a URL was given. */
-  readonly embedded: EmbeddedPostgres | undefined;
+  readonly embedded: KeptPostgres | undefined;
   close(): Promise<void>;
 }
 
@@ -47,22 +49,22 @@ const SIDE_CONNECTIONS = 4;
  */
 export async function openDatabase(options: OpenDatabaseOptions): Promise<RegistryDatabase> {
   await using opened = new AsyncDisposableStack();
-  let embedded: EmbeddedPostgres | undefined;
+  let embedded: KeptPostgres | undefined;
   let url = options.url;
   let migrated: readonly string[] = [];
   if (url === undefined) {
-    embedded = await openEmbedded({ folder: options.folder });
+    embedded = await keepRunning({ folder: options.folder }, options.onServerEnded);
     opened.defer(embedded.close);
-    ({ url, migrated } = await bootstrapDatabase(embedded));
+    ({ url, migrated } = await bootstrapDatabase(embedded.current));
   } else if (options.migrationUrl !== undefined) {
     const migration = { url: options.migrationUrl, allowPlainText: options.allowPlainText ?? false };
     migrated = await untilAnswering(() => migrateDatabase(migration), options.startTimeoutMs);
   }
   const connect = (role: DatabaseRole, maxConnections?: number): DatabasePool => {
-    const { startTimeoutMs: _, migrationUrl: __, folder: ___, ...settings } = options;
+    const { startTimeoutMs: _, migrationUrl: __, folder: ___, onServerEnded: ____, ...settings } = options;
     const limit = maxConnections ?? options.maxConnections;
     const pool = connectDatabase({ ...settings, url, role, ...(limit === undefined ? {} : { maxConnections: limit }) });
-    opened.defer(pool.close);
+    opened.defer(() => pool.close());
     return pool;
   };
   const service = connect("persona_service");
