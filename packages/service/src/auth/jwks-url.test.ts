@@ -1,7 +1,7 @@
 import { createServer, type RequestListener } from "node:http";
 import type { AddressInfo } from "node:net";
 import { exportJWK, generateKeyPair, type JWK, SignJWT } from "jose";
-import { expect, onTestFinished, test, vi } from "vitest";
+import { afterEach, expect, onTestFinished, test, vi } from "vitest";
 import { ClientError } from "../errors/client-error.ts";
 import { captureLogs, startTestServer } from "../testing/test-server.ts";
 import { type JwksTiming, openJwksUrl } from "./jwks-url.ts";
@@ -49,6 +49,19 @@ function open(url: string, timing: Partial<JwksTiming> = {}) {
   return { ...keys, logs, verify: createTokenVerifier(keys, rules) };
 }
 
+const PATIENCE = { timeout: 10_000, interval: 20 };
+
+async function outcomeOf(verified: Promise<unknown>): Promise<string> {
+  return verified.then(
+    () => "OK",
+    (error: { reason: string }) => error.reason,
+  );
+}
+
+afterEach(() => {
+  vi.useRealTimers();
+});
+
 const [ed, rsa] = [await makeKey("EdDSA", "ed"), await makeKey("RS256", "rsa")];
 
 test("Ed25519 and RSA keys verify side by side, and keys for others do not matter", async () => {
@@ -61,28 +74,22 @@ test("Ed25519 and RSA keys verify side by side, and keys for others do not matte
 });
 
 test("a key not seen before is fetched for, once per cooldown however many tokens name it", async () => {
+  vi.useFakeTimers({ toFake: ["performance"] });
   const issuer = await startIssuer(ed.publicJwk);
-  const { verify, ready } = open(issuer.url, { cooldownMs: 300 });
+  const { verify, ready } = open(issuer.url);
   await ready;
   issuer.keys = [ed.publicJwk, rsa.publicJwk];
   await expect(verify(rsa.authorization)).rejects.toMatchObject({ reason: "TOKEN_INVALID" });
-  await expect
-    .poll(
-      () =>
-        verify(rsa.authorization).then(
-          () => "OK",
-          () => "",
-        ),
-      { interval: 20 },
-    )
-    .toBe("OK");
+  expect(issuer.fetches).toBe(1);
+  vi.advanceTimersByTime(30_001);
+  expect(await verify(rsa.authorization)).toMatchObject({ subject: "s" });
   expect(issuer.fetches).toBe(2);
 
   const stranger = await makeKey("EdDSA", "stranger");
   const storm = () => Promise.allSettled(Array.from({ length: 50 }, () => verify(stranger.authorization)));
   await storm();
   expect(issuer.fetches).toBe(2);
-  await new Promise((resolve) => setTimeout(resolve, 350));
+  vi.advanceTimersByTime(30_001);
   await storm();
   await storm();
   expect(issuer.fetches).toBe(3);
@@ -90,14 +97,16 @@ test("a key not seen before is fetched for, once per cooldown however many token
 });
 
 test("the bound on fetches holds while the issuer fails", async () => {
+  vi.useFakeTimers({ toFake: ["performance"] });
   const issuer = await startIssuer(ed.publicJwk);
-  const { verify, ready } = open(issuer.url, { cooldownMs: 200 });
+  const { verify, ready } = open(issuer.url, { retryMs: 60_000 });
   await ready;
-  await new Promise((resolve) => setTimeout(resolve, 250));
+  vi.advanceTimersByTime(30_001);
   issuer.answer = (_, response) => response.writeHead(500).end();
   const stranger = await makeKey("EdDSA", "stranger");
-  for (let i = 0; i < 5; i++)
+  for (let i = 0; i < 5; i++) {
     await Promise.allSettled(Array.from({ length: 10 }, () => verify(stranger.authorization)));
+  }
   expect(issuer.fetches).toBe(2);
 });
 
@@ -107,16 +116,7 @@ test("keys rotate in the background: the old one is out without any call that as
   await ready;
   await verify(ed.authorization);
   issuer.keys = [rsa.publicJwk];
-  await expect
-    .poll(
-      () =>
-        verify(rsa.authorization).then(
-          () => "OK",
-          () => "",
-        ),
-      { interval: 20 },
-    )
-    .toBe("OK");
+  await expect.poll(() => outcomeOf(verify(rsa.authorization)), PATIENCE).toBe("OK");
   await expect(verify(ed.authorization)).rejects.toMatchObject({ reason: "TOKEN_INVALID" });
 });
 
@@ -126,7 +126,7 @@ test("before the first fetch tokens are refused with a reason that says to retry
   issuer.answer = (_, response) => response.writeHead(503).end();
   const { verify, ready, logs } = open(issuer.url, { retryMs: 50 });
   await expect(verify(ed.authorization)).rejects.toMatchObject({ reason: "KEYS_UNAVAILABLE", retryDelayMs: 500 });
-  await expect.poll(() => issuer.fetches).toBeGreaterThan(2);
+  await expect.poll(() => issuer.fetches, PATIENCE).toBeGreaterThan(2);
   issuer.answer = good;
   await ready;
   expect(await verify(ed.authorization)).toMatchObject({ subject: "s" });
@@ -135,22 +135,20 @@ test("before the first fetch tokens are refused with a reason that says to retry
 });
 
 test("while the issuer is away the last keys stay in force, for so long and no longer", async () => {
+  vi.useFakeTimers({ toFake: ["performance"] });
   const issuer = await startIssuer(ed.publicJwk);
-  const { verify, ready } = open(issuer.url, { refreshMs: 30, retryMs: 30, staleMs: 500 });
+  const { verify, ready } = open(issuer.url, { refreshMs: 30, retryMs: 30 });
   await ready;
   const good = issuer.answer;
   issuer.answer = (request) => request.socket.destroy();
   const before = issuer.fetches;
-  await expect.poll(() => issuer.fetches).toBeGreaterThan(before + 1);
-  await verify(ed.authorization);
-  const reason = () =>
-    verify(ed.authorization).then(
-      () => "OK",
-      (error: { reason: string }) => error.reason,
-    );
-  await expect.poll(reason, { interval: 20, timeout: 3_000 }).toBe("KEYS_UNAVAILABLE");
+  await expect.poll(() => issuer.fetches, PATIENCE).toBeGreaterThan(before + 1);
+  vi.advanceTimersByTime(3_500_000);
+  expect(await outcomeOf(verify(ed.authorization))).toBe("OK");
+  vi.advanceTimersByTime(200_000);
+  expect(await outcomeOf(verify(ed.authorization))).toBe("KEYS_UNAVAILABLE");
   issuer.answer = good;
-  await expect.poll(reason, { interval: 20 }).toBe("OK");
+  await expect.poll(() => outcomeOf(verify(ed.authorization)), PATIENCE).toBe("OK");
 });
 
 /** With these in force, the tokens below would be refused. */
@@ -175,7 +173,7 @@ test.each<[string, RequestListener]>([
   const { verify, ready, logs } = open(issuer.url, { refreshMs: 30, timeoutMs: 150 });
   await ready;
   issuer.answer = answer;
-  await expect.poll(() => logs, { timeout: 5_000 }).toContainEqual(expect.objectContaining({ level: "error" }));
+  await expect.poll(() => logs, PATIENCE).toContainEqual(expect.objectContaining({ level: "error" }));
   expect(await verify(ed.authorization)).toMatchObject({ subject: "s" });
 });
 
@@ -210,6 +208,6 @@ test("a server is not ready, and refuses tokens, until its issuer answers", asyn
   expect([await outcome(), await readiness()]).toEqual(["KEYS_UNAVAILABLE", 503]);
   await vi.waitUntil(() => waiting.length > 0);
   for (const answer of waiting) answer();
-  await expect.poll(readiness).toBe(200);
+  await expect.poll(readiness, PATIENCE).toBe(200);
   expect(await outcome()).toBe("test");
 });

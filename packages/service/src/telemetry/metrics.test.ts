@@ -78,7 +78,7 @@ test("running calls show while they run", async () => {
   await stream.next();
   expect(await running()).toBe(1);
   await stream.return?.(undefined as never);
-  await expect.poll(running).toBe(0);
+  await expect.poll(running, { timeout: 10_000 }).toBe(0);
 });
 
 test("a service's own instruments stand beside the server's, and two servers do not share figures", async () => {
