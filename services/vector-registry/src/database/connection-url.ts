@@ -1,5 +1,6 @@
 import { readFileSync } from "node:fs";
 import { isIPv4, isIPv6 } from "node:net";
+import { checkServerIdentity } from "node:tls";
 import { ServiceError } from "@persona-mesh/service";
 import type { ClientConfig } from "pg";
 
@@ -37,7 +38,7 @@ export function parseDatabaseUrl(url: string, options: DatabaseUrlOptions = {}):
     if (value === "") throw refuse(`names no ${name}`);
   }
   const local = host.startsWith("/") || isLoopback(host);
-  const ssl = tlsOf(parameters, local);
+  const ssl = tlsOf(parameters, host, local);
   if (ssl === false && !local && options.allowPlainText !== true) {
     throw refuse(
       "asks for plain text to another machine (sslmode=disable): leave sslmode out, or allow plain text explicitly",
@@ -72,7 +73,11 @@ function readParameters(parsed: URL): Map<string, string> {
 }
 
 /** TLS with verified certificate and host name, or none at all: there is nothing useful between. */
-function tlsOf(parameters: Map<string, string>, local: boolean): Exclude<ClientConfig["ssl"], undefined | true> {
+function tlsOf(
+  parameters: Map<string, string>,
+  host: string,
+  local: boolean,
+): Exclude<ClientConfig["ssl"], undefined | true> {
   const files = { ca: "sslrootcert", cert: "sslcert", key: "sslkey" } as const;
   const wanted = Object.values(files).some((name) => parameters.has(name));
   const mode = parameters.get("sslmode") ?? (local && !wanted ? "disable" : "verify-full");
@@ -91,7 +96,13 @@ function tlsOf(parameters: Map<string, string>, local: boolean): Exclude<ClientC
       throw refuse(`names a file in ${name} that cannot be read`, cause);
     }
   }
-  return { ...tls, rejectUnauthorized: true, minVersion: "TLSv1.2" };
+  return {
+    ...tls,
+    rejectUnauthorized: true,
+    minVersion: "TLSv1.2",
+    // The driver names the host to TLS only where it is no IP address, and TLS then takes "localhost" for it.
+    checkServerIdentity: (_, certificate) => checkServerIdentity(host, certificate),
+  };
 }
 
 function isLoopback(host: string): boolean {
