@@ -21,7 +21,16 @@ it("tells the whole story on a real worker and prints one object", async () => {
   // 1: a figure was not reached, which eight replies cannot decide.
   expect([0, 1], err).toContain(code);
   const figures = JSON.parse(out);
-  expect(Object.keys(figures)).toEqual(["personas", "unsteeredRowIdentical", "switchMicros", "tokensPerSecond"]);
+  expect(Object.keys(figures)).toEqual([
+    "personas",
+    "unsteeredRowIdentical",
+    "switchMicros",
+    "tokensPerSecond",
+    "propagationMillisP99",
+    "auditVerified",
+  ]);
+  expect(figures.auditVerified).toBe(true);
+  expect(figures.propagationMillisP99).toBeGreaterThan(0);
   expect(figures.unsteeredRowIdentical).toBe(true);
   expect(figures.switchMicros).toBeGreaterThan(0);
   expect(figures.tokensPerSecond).toBeGreaterThan(0);

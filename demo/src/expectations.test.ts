@@ -17,7 +17,13 @@ const GOOD: PersonaFigures = {
 };
 
 function figures(change: Partial<PersonaFigures> = {}, rest: Partial<DemoFigures> = {}): DemoFigures {
-  const shown = { unsteeredRowIdentical: true, switchMicros: 20, tokensPerSecond: 1000 };
+  const shown = {
+    unsteeredRowIdentical: true,
+    switchMicros: 20,
+    tokensPerSecond: 1000,
+    propagationMillisP99: 30,
+    auditVerified: true,
+  };
   return { personas: [{ ...GOOD, ...change }], ...shown, ...rest };
 }
 
@@ -39,6 +45,8 @@ describe("unmet", () => {
     [{ unsteeredRowIdentical: false }, "unsteered row"],
     [{ switchMicros: Number.NaN }, "live switch"],
     [{ tokensPerSecond: 0 }, "throughput"],
+    [{ propagationMillisP99: Number.NaN }, "propagation"],
+    [{ auditVerified: false }, "audit"],
   ])("names what the demo missed: %j", (rest, words) => {
     expect(unmet(figures({}, rest))).toEqual([expect.stringContaining(words)]);
   });

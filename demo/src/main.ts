@@ -4,8 +4,9 @@ import { type DemoFigures, tellStory } from "./story.ts";
 
 const HELP = `Usage: npm run demo [-- OPTIONS]
 
-Imports the starter checkpoint, serves it, learns two personas from contrastive prompts, serves both to two tenants
-in one batch, measures what they do, and switches one live. Cleans up and ends by itself, in about two minutes.
+Imports the starter checkpoint, starts a registry and a worker, learns two personas from contrastive prompts, publishes them
+for two tenants, has a second person approve them, serves both in one batch, measures what they do, switches one live, rolls
+a version back and verifies the audit. Cleans up and ends by itself, in about two minutes.
 
 Options:
   --json         print one object with the figures, and nothing else, on standard output
@@ -73,7 +74,7 @@ function narrator() {
   };
 }
 
-function report({ personas, unsteeredRowIdentical, switchMicros, tokensPerSecond }: DemoFigures): string {
+function report({ personas, unsteeredRowIdentical, ...figures }: DemoFigures): string {
   const share = (value: number) => value.toFixed(2).padStart(11);
   const rows = personas.map(
     (p) =>
@@ -93,8 +94,10 @@ function report({ personas, unsteeredRowIdentical, switchMicros, tokensPerSecond
     "",
     `unsteered: on topic ${first?.baselineOnTopicShare.toFixed(2)}, coherence ${first?.baselineCoherence.toFixed(2)}`,
     `unsteered row bit-identical beside steered rows: ${unsteeredRowIdentical ? "yes" : "NO"}`,
-    `persona switch: ${switchMicros.toFixed(0)} µs from decision to the row that the next step reads`,
-    `throughput: ${tokensPerSecond.toFixed(0)} tokens/s over gRPC, 16 rows in the batch`,
+    `persona switch: ${figures.switchMicros.toFixed(0)} µs from decision to the row that the next step reads`,
+    `propagation: p99 ${figures.propagationMillisP99.toFixed(0)} ms from the call at the registry to the stream that has changed`,
+    `audit: ${figures.auditVerified ? "verified" : "NOT VERIFIED"}`,
+    `throughput: ${figures.tokensPerSecond.toFixed(0)} tokens/s over gRPC, 16 rows in the batch`,
     "",
   ].join("\n");
 }

@@ -1,4 +1,4 @@
-import { DataType } from "@persona-mesh/protocol";
+import { DataType, Mode } from "@persona-mesh/protocol";
 import type { VectorVersion } from "@persona-mesh/steering";
 import type { Persona } from "./replies.ts";
 
@@ -9,12 +9,27 @@ import type { Persona } from "./replies.ts";
  * @param seed - the same seed gives the same direction
  */
 export function randomPersona(version: VectorVersion, alpha: number, seed: number): Persona {
-  const { manifest } = version;
   const random = normals(seed);
-  const directions = manifest.layers.map((layer, index) => {
-    const direction = Float32Array.from({ length: manifest.hiddenSize }, random);
+  return inline(version, alpha, "ADD", () => {
+    const direction = Float32Array.from({ length: version.manifest.hiddenSize }, random);
     const length = Math.hypot(...direction);
-    const unit = direction.map((x) => x / length);
+    return direction.map((x) => x / length);
+  });
+}
+
+/** A version that no registry knows yet, as it would act: for evaluation, with the role `service`. */
+export function trialPersona(version: VectorVersion, alpha: number, mode: "ADD" | "ADD_RENORM"): Persona {
+  return inline(version, alpha, mode, (layer) => version.directions.get(layer) as Float32Array);
+}
+
+function inline(
+  { manifest }: VectorVersion,
+  alpha: number,
+  mode: "ADD" | "ADD_RENORM",
+  directionAt: (layer: number) => Float32Array,
+): Persona {
+  const directions = manifest.layers.map((layer, index) => {
+    const unit = directionAt(layer).slice();
     return {
       layer,
       direction: {
@@ -29,6 +44,7 @@ export function randomPersona(version: VectorVersion, alpha: number, seed: numbe
     selector: {
       case: "inline",
       value: {
+        mode: mode === "ADD_RENORM" ? Mode.ADD_RENORM : Mode.ADD,
         terms: [{ alphaHundredths: Math.round(alpha * 100), modelChecksum: manifest.modelChecksum, directions }],
       },
     },

@@ -3,17 +3,17 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { extractVector, InferenceClient, type Reply } from "@persona-mesh/client";
+import { LocalMesh } from "@persona-mesh/local";
 import { importCheckpoint } from "@persona-mesh/model";
-import { ensureDevKeys, signDevToken } from "@persona-mesh/service";
-import { coherenceBaseline } from "@persona-mesh/steering";
+import { createLogger, ensureDevKeys, openDevTls, signDevToken } from "@persona-mesh/service";
+import { type CoherenceBaseline, canonicalJson, coherenceBaseline } from "@persona-mesh/steering";
 import { type Desk, readDesk, STARTER } from "./desk.ts";
+import { Governance, type LearnedPersona } from "./governance.ts";
 import { meanCoherence, onTopicShare, scoreUnsteered, toneShare } from "./judge.ts";
 import { liveSwitch } from "./live-switch.ts";
-import { randomPersona } from "./random-directions.ts";
+import { randomPersona, trialPersona } from "./random-directions.ts";
 import { type Persona, request, runAll } from "./replies.ts";
 import { sameBits } from "./same-bits.ts";
-import { type LearnedPersona, personaName, writeTenant } from "./tenants.ts";
-import { WorkerProcess } from "./worker-process.ts";
 
 export interface PersonaFigures {
   readonly name: string;
@@ -34,6 +34,8 @@ export interface DemoFigures {
   readonly unsteeredRowIdentical: boolean;
   readonly switchMicros: number;
   readonly tokensPerSecond: number;
+  readonly propagationMillisP99: number;
+  readonly auditVerified: boolean;
 }
 
 export interface StoryOptions {
@@ -57,16 +59,21 @@ const CAST = [
 /** Norm-matched random directions per persona. */
 const RANDOM_DIRECTIONS = 20;
 
+/** Replies per persona that are judged before anyone is asked to approve it. */
+const TRIAL_REPLIES = 24;
+
 const UNSTEERED: Persona = { selector: { case: "unsteered", value: {} } };
 
-/** The whole demo: import, serve, learn, serve two tenants at once, measure, switch live. */
+/**
+ * The whole demo: import, start the mesh, learn, publish, approve, activate, serve two tenants at once, measure, switch live,
+ * roll back, verify the audit.
+ */
 export async function tellStory(options: StoryOptions): Promise<DemoFigures> {
   const { onStep, onShown, signal } = options;
   await using resources = new AsyncDisposableStack();
   const desk = readDesk();
   const home = await mkdtemp(join(tmpdir(), "persona-demo-"));
   resources.defer(() => rm(home, { recursive: true, force: true }));
-  const personasDir = join(home, "personas");
 
   onStep("Import the trained checkpoint models/starter");
   const { manifest, directory } = await importCheckpoint(fileURLToPath(STARTER), join(home, "model"), { signal });
@@ -75,50 +82,27 @@ export async function tellStory(options: StoryOptions): Promise<DemoFigures> {
     `${layers} layers of ${hidden}, context ${contextTokens} tokens, model ${manifest.modelChecksum.slice(0, 12)}`,
   );
 
-  onStep("Start a worker that serves it over gRPC");
-  const worker = resources.use(
-    await WorkerProcess.start({ model: directory, "data-dir": home, "personas-dir": personasDir }),
-  );
-  onShown(`worker on ${worker.address}`);
+  onStep("Start the mesh: a registry with its PostgreSQL, and a worker that follows it");
+  const mesh = resources.use(await LocalMesh.start({ dataDir: home, model: directory }));
+  const [worker] = mesh.workers as [(typeof mesh.workers)[number]];
+  onShown(`registry on ${mesh.registry.address}, worker on ${worker.address}, mutual TLS between them`);
   const keys = await ensureDevKeys(home);
+  const tls = await openDevTls(home, "demo", createLogger("demo", "silent"));
+  resources.defer(() => tls.close());
   const connect = async (tenant: string, role: "operator" | "service") => {
     const token = await signDevToken(keys, { subject: "demo", tenant, roles: [role] });
-    return resources.use(new InferenceClient({ address: worker.address, token }));
+    const { ca } = tls.current;
+    return resources.use(new InferenceClient({ address: worker.address, token, tls: ca === undefined ? {} : { ca } }));
   };
   const calibrator = await connect("platform", "service");
 
-  const learned = new Map<string, LearnedPersona>();
-  for (const { tenant, tone } of CAST) {
-    onStep(`Learn "${tone}" for ${tenant} from ${desk.pairs[tone]?.length} contrastive pairs`);
-    learned.set(tone, await learn(calibrator, desk, tone, options));
-    const { vector, alpha } = learned.get(tone) as LearnedPersona;
-    const best = Math.min(...vector.extraction.layers.map(({ quality }) => quality.auc));
-    onShown(
-      `layers ${vector.version.manifest.layers.join(", ")}, alpha ${alpha}, held-out AUC ${best.toFixed(3)}, version ${vector.digest.slice(0, 12)}`,
-    );
-  }
-
-  onStep("Give each tenant its persona");
-  const clients = new Map<string, InferenceClient>();
-  for (const { tenant, tone } of CAST) {
-    const persona = learned.get(tone) as LearnedPersona;
-    await writeTenant(personasDir, tenant, [persona], tone);
-    const client = await connect(tenant, "operator");
-    clients.set(tenant, client);
-    await untilLoaded(client, personaName(tenant, tone), signal);
-    onShown(`${personaName(tenant, tone)} is in force and active`);
-  }
-
-  onStep("Serve both tenants in one batch, beside an unsteered stream");
-  const unsteeredRowIdentical = await serveTogether(desk, clients, calibrator, options);
-
   onStep(`Measure the unsteered model: ${options.replies} replies to held-out prompts`);
   const numbered = Array.from({ length: options.replies }, (_, i) => desk.prompts[i % desk.prompts.length]?.text ?? "");
-  const ask = (client: InferenceClient, persona: Persona, system?: string) =>
+  const ask = (client: InferenceClient, persona: Persona, system?: string, prompts = numbered) =>
     runAll(
       client,
-      numbered.map((prompt, seed) => request(prompt, { persona, seed, ...(system === undefined ? {} : { system }) })),
-      { signal, ...progress(options, options.replies) },
+      prompts.map((prompt, seed) => request(prompt, { persona, seed, ...(system === undefined ? {} : { system }) })),
+      { signal, ...progress(options, prompts.length) },
     );
   const plain = await ask(calibrator, UNSTEERED);
   const plainScored = await scoreUnsteered(calibrator, desk, plain.replies, signal);
@@ -126,6 +110,52 @@ export async function tellStory(options: StoryOptions): Promise<DemoFigures> {
   const baselineOnTopicShare = onTopicShare(desk, plain.replies);
   const baselineCoherence = meanCoherence(plainScored, baseline);
   onShown(`on topic ${percent(baselineOnTopicShare)}, coherence ${baselineCoherence.toFixed(2)}`);
+
+  const learned = new Map<string, LearnedPersona>();
+  for (const { tone } of CAST) {
+    onStep(`Learn "${tone}" from ${desk.pairs[tone]?.length} contrastive pairs, and try it`);
+    const persona = await learn(calibrator, desk, tone, options);
+    const { version, digest } = persona.vector;
+    const trial = await ask(
+      calibrator,
+      trialPersona(version, persona.alpha, persona.mode),
+      undefined,
+      numbered.slice(0, TRIAL_REPLIES),
+    );
+    const figures = await trialFigures(calibrator, desk, tone, { replies: trial.replies, baseline, signal });
+    learned.set(tone, { ...persona, figures });
+    const best = Math.min(...persona.vector.extraction.layers.map(({ quality }) => quality.auc));
+    onShown(
+      `layers ${version.manifest.layers.join(", ")}, alpha ${persona.alpha}, held-out AUC ${best.toFixed(3)}, tone share ${percent(figures.toneShare)}, version ${digest.slice(0, 12)}`,
+    );
+  }
+
+  const clients = new Map<string, InferenceClient>();
+  const tenants = new Map<string, Governance>();
+  for (const { tenant, tone } of CAST) {
+    onStep(`Publish "${tone}" for ${tenant}, have a second person approve it, activate it`);
+    const governance = resources.use(
+      new Governance(
+        { address: mesh.registry.address, tls, keys, rootsFile: join(home, "audit-roots.jsonl"), signal },
+        tenant,
+      ),
+    );
+    tenants.set(tenant, governance);
+    await governance.create((learned.get(tone) as LearnedPersona).vector.model);
+    const persona = learned.get(tone) as LearnedPersona;
+    const version = await governance.publish(persona);
+    onShown(`alice published ${version.split("/").at(-1)?.slice(0, 12)}`);
+    onShown(`into production before approval: refused, ${await governance.setProductionTooEarly(tone, version)}`);
+    onShown(`alice approves her own: refused, ${await governance.approveAsSubmitter(version)}`);
+    await putIntoProduction(governance, persona, version);
+    onShown("bob approved it; production points at it");
+    await governance.followed(await governance.activate(tone));
+    clients.set(tenant, await connect(tenant, "operator"));
+    onShown(`${personaName(tenant, tone)} is active, and the worker serves it`);
+  }
+
+  onStep("Serve both tenants in one batch, beside an unsteered stream");
+  const unsteeredRowIdentical = await serveTogether(desk, clients, calibrator, options);
 
   const personas: PersonaFigures[] = [];
   const rates = [plain.tokensPerSecond];
@@ -164,21 +194,114 @@ export async function tellStory(options: StoryOptions): Promise<DemoFigures> {
     );
   }
 
-  onStep("Switch a tenant's active persona while its stream runs");
-  const switchMicros = await liveSwitch({
+  onStep("Switch a tenant's active persona at the registry while its stream runs");
+  const acme = tenants.get("acme") as Governance;
+  const [first, second] = CAST.map(({ tone }) => learned.get(tone) as LearnedPersona) as [
+    LearnedPersona,
+    LearnedPersona,
+  ];
+  await putIntoProduction(acme, second, await acme.publish(second));
+  let next = second;
+  const { switchMicros, propagationMillisP99 } = await liveSwitch({
     client: clients.get("acme") as InferenceClient,
-    personasDir,
-    tenant: "acme",
-    personas: [...learned.values()],
+    activateNext: async () => {
+      const { tone } = next;
+      next = next === second ? first : second;
+      await acme.activate(tone);
+    },
     signal,
     onShown,
   });
+  onShown(`p99 ${propagationMillisP99.toFixed(0)} ms from asking the registry to the stream that has changed`);
 
-  onStep("Stop the worker");
-  const code = await worker.stop();
-  if (code !== 0) throw new Error(`the worker ended with code ${code}`);
+  onStep("Put a new version into production, and roll it back");
+  await rollBack(
+    {
+      acme,
+      client: clients.get("acme") as InferenceClient,
+      calibrator,
+      desk,
+      tone: first.tone,
+      figures: first.figures,
+    },
+    options,
+  );
+
+  onStep("Verify the audit of both tenants, against roots that are kept outside the database");
+  for (const { tenant } of CAST) {
+    onShown(`${tenant}: ${await (tenants.get(tenant) as Governance).verifyAudit()} entries, unbroken and signed`);
+  }
+
+  onStep("Stop the mesh");
+  const codes = await mesh.stop();
+  if (codes.some((code) => code !== 0)) throw new Error(`services ended with ${codes.join(", ")}`);
   onShown("drained and ended");
-  return { personas, unsteeredRowIdentical, switchMicros, tokensPerSecond: median(rates) };
+  return {
+    personas,
+    unsteeredRowIdentical,
+    switchMicros,
+    tokensPerSecond: median(rates),
+    propagationMillisP99,
+    // Anything else has ended the demo with what is wrong.
+    auditVerified: true,
+  };
+}
+
+/** Approve a version, point production at it, and let a persona follow that. */
+async function putIntoProduction(governance: Governance, persona: LearnedPersona, version: string): Promise<void> {
+  await governance.approve(version);
+  await governance.setProduction(persona.tone, version);
+  await governance.createPersona(persona);
+}
+
+/** What a version does that nobody has approved yet. */
+async function trialFigures(
+  client: InferenceClient,
+  desk: Desk,
+  tone: string,
+  { replies, baseline, signal }: { replies: readonly Reply[]; baseline: CoherenceBaseline; signal: AbortSignal },
+): Promise<{ readonly toneShare: number; readonly onTopicShare: number; readonly coherence: number }> {
+  const scored = await scoreUnsteered(client, desk, replies, signal);
+  return {
+    toneShare: toneShare(desk, replies, tone),
+    onTopicShare: onTopicShare(desk, replies),
+    coherence: meanCoherence(scored, baseline),
+  };
+}
+
+interface RollBackStage {
+  readonly acme: Governance;
+  readonly client: InferenceClient;
+  readonly calibrator: InferenceClient;
+  readonly desk: Desk;
+  readonly tone: string;
+  readonly figures: LearnedPersona["figures"];
+}
+
+/** A second version of a vector goes into production, is served, and goes back in one call. */
+async function rollBack(
+  { acme, client, calibrator, desk, tone, figures }: RollBackStage,
+  options: StoryOptions,
+): Promise<void> {
+  const { onShown, signal } = options;
+  const pairs = desk.pairs[tone] ?? [];
+  const half = { ...desk, pairs: { ...desk.pairs, [tone]: pairs.slice(0, pairs.length >> 1) } };
+  const again = { ...(await learn(calibrator, half, tone, options)), figures };
+  const version = await acme.publish(again);
+  await acme.approve(version);
+  await acme.followed(await acme.activate(tone));
+  const served = async () => {
+    const persona: Persona = { selector: { case: "name", value: personaName(acme.tenant, tone) } };
+    const { started } = await client.generateText(request("Where is my parcel?", { persona, seed: 1 }), { signal });
+    return started.persona?.versionDigests[0]?.slice(0, 12);
+  };
+  const before = await served();
+  await acme.followed(await acme.setProduction(tone, version));
+  const during = await served();
+  await acme.followed(await acme.rollBack(tone));
+  const after = await served();
+  onShown(`served ${before}, then ${during}, and after the rollback ${after}`);
+  if (before === during || before !== after) throw new Error("the rollback did not bring the first version back");
 }
 
 async function learn(
@@ -186,7 +309,7 @@ async function learn(
   desk: Desk,
   tone: string,
   { signal, onProgress }: StoryOptions,
-): Promise<LearnedPersona> {
+): Promise<Omit<LearnedPersona, "figures">> {
   const choice = desk.recommended[tone];
   const pairs = desk.pairs[tone];
   if (choice === undefined || pairs === undefined) throw new Error(`the desk has no tone "${tone}"`);
@@ -197,7 +320,8 @@ async function learn(
       if (event.kind === "capturing") onProgress(event.done, event.total);
     },
   );
-  return { tone, vector, alpha: choice.alpha, mode: choice.mode };
+  const pairsJson = canonicalJson(pairs.map((pair) => ({ ...pair })));
+  return { tone, vector, pairsJson, alpha: choice.alpha, mode: choice.mode };
 }
 
 /** @returns whether the unsteered stream was bit for bit what it is alone */
@@ -228,16 +352,8 @@ async function serveTogether(
   return identical;
 }
 
-/** The worker looks at its files by itself: wait until it has. */
-async function untilLoaded(client: InferenceClient, name: string, signal: AbortSignal): Promise<void> {
-  const deadline = Date.now() + 10_000;
-  for (;;) {
-    for await (const { proof, active } of client.listLoadedPersonas({ signal })) {
-      if (proof?.name === name && active) return;
-    }
-    if (Date.now() > deadline) throw new Error(`the worker did not take on ${name}; its log says why`);
-    await new Promise((resolve) => setTimeout(resolve, 20));
-  }
+function personaName(tenant: string, tone: string): string {
+  return `tenants/${tenant}/personas/${tone}`;
 }
 
 function progress({ onProgress }: StoryOptions, total: number): { onReply: () => void } {
