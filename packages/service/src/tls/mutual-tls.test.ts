@@ -206,7 +206,9 @@ test("a certificate that expires on an open connection proves nothing from then 
   );
   onTestFinished(client.close);
   expect(await reasonOf(client.getModel({}))).toBe("OK");
-  await expect.poll(() => reasonOf(client.getModel({})), { timeout: 10_000, interval: 100 }).toBe("CERTIFICATE_INVALID");
+  await expect
+    .poll(() => reasonOf(client.getModel({})), { timeout: 10_000, interval: 100 })
+    .toBe("CERTIFICATE_INVALID");
 });
 
 test("a resumed session, which Node calls authorized without looking, gives no identity", async () => {
