@@ -174,7 +174,7 @@ class Verification {
 
   /** What was signed before the export was made is in it: else the newest entries were cut off, roots and all. */
   #requireNewest({ newest }: OutsideRoots): void {
-    const reached = this.#roots.newest?.number ?? 0n;
+    const { reached } = this.#roots;
     const made = this.#header?.createTime;
     if (newest === undefined || newest.number <= reached || made === undefined || new Date(newest.time) > made) return;
     const { number, time } = newest;

@@ -17,6 +17,8 @@ export class RootsCheck {
   readonly hashes = new Map<bigint, string>();
   /** Numbers of the roots that a key of the export's own vouches for, and no trusted one. */
   readonly unvouched = new Set<bigint>();
+  /** The highest number of a root in the export, whether it holds or not. */
+  reached = 0n;
   /** The newest root that holds. */
   newest: RootBody | undefined;
   readonly #tenant: string;
@@ -103,6 +105,7 @@ export class RootsCheck {
   }
 
   #readBody({ number, body, createTime }: AuditRoot): RootBody | undefined {
+    if (number > this.reached) this.reached = number;
     const content = decodeRootBody(body);
     const time = createTime === undefined ? undefined : timeOf(createTime);
     if (content !== undefined && content.number === number && content.time === time) return content;

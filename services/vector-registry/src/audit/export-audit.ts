@@ -27,9 +27,11 @@ import {
 type Response = MessageInitShape<typeof ExportAuditResponseSchema>;
 type Inclusion = MessageInitShape<typeof AuditInclusionSchema>;
 
-/** Rows in one read, and bytes of their payloads: what an export holds at a time. */
-const BATCH_ROWS = 500;
+/** Entries in one read, and bytes of their payloads: what an export holds at a time. */
+const BATCH_ENTRIES = 500;
 const BATCH_BYTES = 2 * 1024 * 1024;
+/** Proofs in one read; each comes with its root. */
+const BATCH_PROOFS = 100;
 
 /**
  * A tenant's chains with every root under which they moved. Read in short transactions, as fast as the client takes them:
@@ -102,7 +104,7 @@ async function* rootsBefore(db: AuditTx, tenant: string, newest: bigint): AsyncG
       )
       .orderBy("head.number")
       .orderBy("head.chain")
-      .limit(BATCH_ROWS)
+      .limit(BATCH_PROOFS)
       .execute();
     for (const row of rows) {
       if (row.number !== written) yield { item: { case: "root", value: rootMessage(row) } };
@@ -137,7 +139,7 @@ async function* entriesOf(
                 .where("sequence", ">", after)
                 .where("sequence", "<=", end)
                 .orderBy("sequence")
-                .limit(BATCH_ROWS)
+                .limit(BATCH_ENTRIES)
                 .as("next"),
             )
             .selectAll()
