@@ -6,6 +6,7 @@ import { sql } from "kysely";
 import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
 import { openTestDatabase, type TestDatabase } from "../testing/test-database.ts";
 import { connectDatabase } from "./connect.ts";
+import { databaseErrors } from "./error-mapping.ts";
 import { assertMigrated, migrateDatabase } from "./migrate.ts";
 import { openDatabase } from "./open-database.ts";
 import { scramVerifier } from "./scram.ts";
@@ -141,6 +142,27 @@ test("the schema is made by a login that is no superuser, as managed databases h
   } finally {
     await opened.close();
   }
+});
+
+test("a login that the database refuses is the operator's to mend, and named without its password", async () => {
+  const good = new URL(database.url);
+  const wrong = (change: (target: URL) => void) => {
+    const target = new URL(good);
+    change(target);
+    return openDatabase({ url: target.href, folder, startTimeoutMs: 100 });
+  };
+  const refusal = (text: RegExp) =>
+    expect.objectContaining({ reason: "CONFIG_INVALID", message: expect.stringMatching(text) });
+  await expect(wrong((target) => (target.password = "s3cret"))).rejects.toEqual(
+    refusal(/password authentication failed/),
+  );
+  await expect(wrong((target) => (target.pathname = "/nowhere"))).rejects.toEqual(refusal(/"nowhere" does not exist/));
+  await query(`CREATE ROLE bare_${count} LOGIN PASSWORD '${scramVerifier(database.server.password(`bare_${count}`))}'`);
+  const bare = new URL(database.server.url(good.pathname.slice(1), `bare_${count}`));
+  await expect(wrong((target) => (target.href = bare.href))).rejects.toEqual(refusal(/denied/));
+  // One that is only away is waited for, and then told apart.
+  const away = wrong((target) => target.searchParams.set("host", "/no/such/folder")).catch((error: unknown) => error);
+  expect(databaseErrors(await away)).toMatchObject({ reason: "DATABASE_UNAVAILABLE" });
 });
 
 test("an empty folder becomes a database with its roles, is found again, and is back when its server is killed", async () => {

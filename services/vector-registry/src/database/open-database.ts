@@ -1,5 +1,7 @@
 import { setTimeout as delay } from "node:timers/promises";
+import { ServiceError } from "@persona-mesh/service";
 import type { Kysely } from "kysely";
+import { DatabaseError } from "pg";
 import { bootstrapDatabase } from "./bootstrap.ts";
 import { type ConnectOptions, connectDatabase, type DatabasePool, type DatabaseRole } from "./connect.ts";
 import { isConnectFailure } from "./connection-lost.ts";
@@ -71,7 +73,7 @@ export async function openDatabase(options: OpenDatabaseOptions): Promise<Regist
   const watch = connect("persona_watch", SIDE_CONNECTIONS);
   const auditor = connect("persona_auditor", SIDE_CONNECTIONS);
   await untilAnswering(() => assertUsable(service.db), options.startTimeoutMs);
-  for (const { db } of [watch, auditor]) await assertWritable(db);
+  for (const { db } of [watch, auditor]) await untilAnswering(() => assertWritable(db), options.startTimeoutMs);
   const resources = opened.move();
   return {
     service,
@@ -83,6 +85,21 @@ export async function openDatabase(options: OpenDatabaseOptions): Promise<Regist
     close: () => resources.disposeAsync(),
   };
 }
+
+/** What the operator has to change before any start succeeds, told apart from a server that is away. */
+function refusedLogin(error: unknown): unknown {
+  if (!(error instanceof DatabaseError) || error.severity !== "FATAL" || !LOGIN_REFUSED.has(error.code ?? ""))
+    return error;
+  return new ServiceError("CONFIG_INVALID", `the database refuses the login of its URL: ${error.message}`, {
+    cause: error,
+  });
+}
+
+/**
+ * Wrong user or password, no such database, no CONNECT on it, or a login that may not take the role that it asks for, or a
+ * role that no migration has made yet.
+ */
+const LOGIN_REFUSED = new Set(["28000", "28P01", "3D000", "42501", "42704", "22023"]);
 
 async function assertUsable(db: Kysely<Database>): Promise<void> {
   await assertWritable(db);
@@ -96,7 +113,7 @@ async function untilAnswering<T>(work: () => Promise<T>, patienceMs = 30_000): P
     try {
       return await work();
     } catch (error) {
-      if (!isConnectFailure(error) || performance.now() > deadline) throw error;
+      if (!isConnectFailure(error) || performance.now() > deadline) throw refusedLogin(error);
       await delay(RETRY_MS);
     }
   }
