@@ -7,11 +7,21 @@ import { decodeBench } from "./benches/decode.ts";
 import { importBench } from "./benches/import.ts";
 import { peersBench } from "./benches/peers.ts";
 import { prefillBench } from "./benches/prefill.ts";
+import { propagationBench } from "./benches/propagation.ts";
+import { registryBench } from "./benches/registry.ts";
 import { steeringBench } from "./benches/steering.ts";
 import { figureTable } from "./figure.ts";
 import { machine } from "./machine.ts";
 
-const BENCHES: readonly Bench[] = [steeringBench, decodeBench, prefillBench, importBench, peersBench];
+const BENCHES: readonly Bench[] = [
+  steeringBench,
+  decodeBench,
+  prefillBench,
+  importBench,
+  peersBench,
+  propagationBench,
+  registryBench,
+];
 
 const HELP = `Usage: npm run bench -- NAME [--json] [OPTIONS]
 

@@ -1,6 +1,7 @@
 import { join } from "node:path";
 import { HEAD, type PrecisionName, precisionOf } from "@persona-mesh/model/graph";
 import { ModelRuntime, type RunnableModel } from "@persona-mesh/model/runtime";
+import { useHugePages } from "@persona-mesh/onnx";
 import { atLeast, atMost, context, type Figure } from "../figure.ts";
 import { interleave } from "../interleave.ts";
 import { residentBytes } from "../machine.ts";
@@ -63,6 +64,8 @@ async function measureShape(
   // Before anything else is allocated: the reader's memory is not the model's.
   const resident = residentBytes() - before;
   const reader = new MemoryReader(BANDWIDTH_THREADS);
+  // As the weights are: the limit is what memory gives, not what small pages leave of it.
+  await useHugePages();
   onProgress(`${name}: decode at batch ${BATCHES.join(", ")}, memory bandwidth between`);
   const compared = await interleave({ ...steps, memory: () => reader.scan() }, { blocks: BLOCKS, runs: RUNS });
   const weightBytes = model.weights.reduce((sum, { byteLength }) => sum + byteLength, 0);

@@ -8,7 +8,7 @@ import {
   type RunnableModel,
   ropeTensors,
 } from "@persona-mesh/model/runtime";
-import { Session, SharedWeights, Tensor } from "@persona-mesh/onnx";
+import { Session, SharedWeights, Tensor, useHugePages } from "@persona-mesh/onnx";
 
 /** The serving bodies, without rescaling and with, and those that they are compared with. */
 export type BodyKind = "off" | "add" | "served" | "full";
@@ -39,6 +39,7 @@ export class Comparison implements Disposable {
       sessions.set(kind, await Session.load(join(dirname(model.weightsPath), `${file}.onnx`), { weights }));
     }
     weights.adviseUnneeded();
+    await useHugePages();
     return new Comparison(model, weights, sessions, slots, table);
   }
 

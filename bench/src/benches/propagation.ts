@@ -1,0 +1,192 @@
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import type { InferenceClient } from "@persona-mesh/client";
+import { LocalMesh } from "@persona-mesh/local";
+import { importCheckpoint } from "@persona-mesh/model";
+import {
+  ApprovalDecision,
+  ApprovalService,
+  ModelService,
+  PersonaService,
+  TenantService,
+  VectorService,
+} from "@persona-mesh/protocol/registry";
+import { atMost, context, type Figure } from "../figure.ts";
+import { Callers } from "../mesh/callers.ts";
+import { Latencies } from "../mesh/latencies.ts";
+import { randomVersion } from "../mesh/random-version.ts";
+import type { Bench, BenchContext } from "./bench.ts";
+
+const STARTER = fileURLToPath(new URL("../../../models/starter", import.meta.url));
+const WORKERS = 3;
+const PERSONAS = ["calm", "warm"] as const;
+const TENANT = "acme";
+const GOAL_P99 = 50;
+
+/** Longest wait for one change. Milliseconds. */
+const LOST = 30_000;
+
+export const propagationBench: Bench = {
+  name: "propagation",
+  description: "change of the active persona at the registry to the first token served with it on each of 3 workers",
+  options: { changes: { description: "changes of the active persona", default: "500" } },
+  run: measure,
+};
+
+async function measure({ directory, onProgress, options }: BenchContext): Promise<Figure[]> {
+  const changes = Number(options["changes"]);
+  await using resources = new AsyncDisposableStack();
+  onProgress("importing the starter model, starting a registry and three workers");
+  const model = await importCheckpoint(STARTER, join(directory, "model"));
+  const mesh = resources.use(
+    await LocalMesh.start({
+      dataDir: directory,
+      model: model.directory,
+      workers: WORKERS,
+      // Three workers share this machine's cores: none may spin on them.
+      workerFlags: { threads: "1", spinning: "false", slots: "4", "log-level": "warn" },
+      registryFlags: { "log-level": "warn" },
+    }),
+  );
+  const callers = resources.use(await Callers.open(directory));
+  const operator = await govern(mesh, callers);
+  const followers = await Promise.all(
+    mesh.workers.map(async ({ address }) =>
+      resources.use(new Follower(await callers.worker(address, { tenant: TENANT, roles: ["operator"] }))),
+    ),
+  );
+  const whole = new Latencies();
+  const single = new Latencies();
+  const call = new Latencies();
+  for (let change = 0; change < changes; change++) {
+    if (change % 50 === 0) onProgress(`${change}/${changes} changes`);
+    const name = `tenants/${TENANT}/personas/${PERSONAS[change % PERSONAS.length]}`;
+    const started = performance.now();
+    const seen = followers.map((follower) => follower.tokenWith(name).then((at) => single.add(at - started)));
+    await operator.activatePersona({ name });
+    call.add(performance.now() - started);
+    await Promise.all(seen);
+    whole.add(performance.now() - started);
+    // Changes come at any moment of a step.
+    await new Promise((resolve) => setTimeout(resolve, 5 + ((change * 7) % 20)));
+  }
+  return [
+    context("change to first token on all three workers, p50", whole.at(50), "ms"),
+    atMost("change to first token on all three workers, p99", whole.at(99), "ms", GOAL_P99),
+    context("the same on one worker, p50", single.at(50), "ms"),
+    context("the same on one worker, p99", single.at(99), "ms"),
+    context("the call at the registry, p50", call.at(50), "ms"),
+    context("the call at the registry, p99", call.at(99), "ms"),
+    context("changes", whole.count, ""),
+  ];
+}
+
+/** A tenant with two approved personas. @returns who switches them */
+async function govern(mesh: LocalMesh, callers: Callers) {
+  const { address } = mesh.registry;
+  const [worker] = mesh.workers as [(typeof mesh.workers)[number]];
+  const model = await (await callers.worker(worker.address, { roles: ["viewer"] })).getModel();
+  const tenants = await callers.registry(TenantService, address);
+  await tenants.createTenant({ tenantId: TENANT });
+  const models = await callers.registry(ModelService, address);
+  const { modelChecksum, architecture, layers, hiddenSize, vocabularySize, tokenizerDigest } = model;
+  await models
+    .createModel({
+      modelId: "starter",
+      model: { modelChecksum, architecture, layers, hiddenSize, vocabularySize, tokenizerDigest },
+    })
+    // The worker has registered it.
+    .catch(() => {});
+  const parent = `tenants/${TENANT}`;
+  const vectors = await callers.registry(VectorService, address, { tenant: TENANT });
+  const approvals = await callers.registry(ApprovalService, address, {
+    tenant: TENANT,
+    subject: "second",
+    roles: ["approver"],
+  });
+  const personas = await callers.registry(PersonaService, address, { tenant: TENANT });
+  for (const [seed, persona] of PERSONAS.entries()) {
+    await vectors.createVector({ parent, vectorId: persona });
+    const shape = {
+      modelChecksum,
+      graphDigest: model.graphDigest,
+      hiddenSize,
+      layerCount: layers,
+      layers: [layers >> 1],
+    };
+    const { version } = await vectors.publishVersion({
+      parent: `${parent}/vectors/${persona}`,
+      content: randomVersion(shape, persona, seed + 1),
+      evaluation: { alphaMinHundredths: 0, alphaMaxHundredths: 10 },
+    });
+    const name = version?.name ?? "";
+    await approvals.createApproval({ parent, version: name, decision: ApprovalDecision.APPROVE });
+    await personas.createPersona({
+      parent,
+      personaId: persona,
+      persona: { spec: { terms: [{ vector: name, alphaHundredths: 1 }] } },
+    });
+  }
+  return personas;
+}
+
+/** A stream that follows the active persona, taken up again whenever it ends. */
+class Follower implements AsyncDisposable {
+  readonly #client: InferenceClient;
+  readonly #stop = new AbortController();
+  readonly #running: Promise<void>;
+  /** What the next token is served with. */
+  #worn = "";
+  #waiting: { readonly name: string; readonly resolve: (at: number) => void } | undefined;
+
+  constructor(client: InferenceClient) {
+    this.#client = client;
+    this.#running = this.#run();
+  }
+
+  /** When the first token was served with a persona, by its name. Asked for before the change. */
+  tokenWith(name: string): Promise<number> {
+    return new Promise((resolve, reject) => {
+      const timer = setTimeout(() => reject(new Error(`no token was served as ${name}`)), LOST);
+      this.#waiting = {
+        name,
+        resolve: (at) => {
+          clearTimeout(timer);
+          resolve(at);
+        },
+      };
+    });
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#stop.abort();
+    await this.#running;
+  }
+
+  async #run(): Promise<void> {
+    const { signal } = this.#stop;
+    while (!signal.aborted) {
+      try {
+        const stream = this.#client.generate(
+          {
+            prompt: { input: { case: "text", value: "The parcel" } },
+            persona: { selector: { case: "active", value: { follow: true } } },
+            maxTokens: 1_000_000,
+            ignoreEos: true,
+          },
+          { signal },
+        );
+        for await (const event of stream) {
+          if (event.case === "started" || event.case === "personaSwitched")
+            this.#worn = event.value.persona?.name ?? "";
+          if (event.case === "tokens" && this.#worn === this.#waiting?.name) {
+            this.#waiting.resolve(performance.now());
+            this.#waiting = undefined;
+          }
+        }
+      } catch (error) {
+        if (!signal.aborted) throw error;
+      }
+    }
+  }
+}
