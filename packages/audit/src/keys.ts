@@ -46,6 +46,33 @@ export function readPublicKey(jwk: string): AuditPublicKey | undefined {
   return key === undefined ? undefined : publish(key);
 }
 
+/** Public keys as a JSON Web Key Set, for verifiers to keep. */
+export function encodeKeySet(keys: readonly AuditPublicKey[]): string {
+  const set = keys.map(({ jwk, keyId }) => ({ ...(JSON.parse(jwk) as object), kid: keyId }));
+  return `${JSON.stringify({ keys: set }, null, 2)}\n`;
+}
+
+/**
+ * The keys in a file that a verifier trusts: a JSON Web Key Set or a single key. Ids are taken from the keys themselves.
+ *
+ * @throws Error where it is neither, has no key, or has one that is no public Ed25519 key
+ */
+export function decodeKeySet(text: string): AuditPublicKey[] {
+  let parsed: unknown;
+  try {
+    parsed = JSON.parse(text);
+  } catch (error) {
+    throw new Error("no JSON Web Key Set: not JSON", { cause: error });
+  }
+  const set = typeof parsed === "object" && parsed !== null && "keys" in parsed ? parsed.keys : [parsed];
+  if (!Array.isArray(set) || set.length === 0) throw new Error("no JSON Web Key Set with keys");
+  return set.map((jwk, at) => {
+    const key = readPublicKey(JSON.stringify(jwk));
+    if (key === undefined) throw new Error(`key ${at + 1} is no public Ed25519 key (JSON Web Key)`);
+    return key;
+  });
+}
+
 /** Verifies roots under keys, each parsed once. */
 export class RootVerifier {
   readonly #keys = new Map<string, KeyObject>();

@@ -80,3 +80,15 @@ test("a line of the file of roots comes back as it was, and damaged lines do not
   }
   expect(rootHash(text)).toMatch(/^[0-9a-f]{64}$/);
 });
+
+test("trusted keys come out of a set as they went in, out of a single key too, and nothing else does", () => {
+  const keys = [readSigningKey(generateAuditKey()), readSigningKey(generateAuditKey())].map(({ jwk, keyId }) => ({
+    jwk,
+    keyId,
+  }));
+  expect(decodeKeySet(encodeKeySet(keys))).toEqual(keys);
+  expect(decodeKeySet(keys[0]?.jwk ?? "")).toEqual(keys.slice(0, 1));
+  for (const text of ["", "[]", "{}", "null", '{"keys":[]}', '{"keys":[{"kty":"RSA"}]}', '{"keys":7}']) {
+    expect(() => decodeKeySet(text), text).toThrow(/key/i);
+  }
+});

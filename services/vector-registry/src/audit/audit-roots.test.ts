@@ -1,13 +1,13 @@
 import { appendFile, copyFile, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { decodeRootLine, generateAuditKey, readSigningKey, verifyExport } from "@persona-mesh/audit";
+import { decodeKeySet, decodeRootLine, generateAuditKey, readSigningKey, verifyExport } from "@persona-mesh/audit";
 import { sql } from "kysely";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { actAs } from "../testing/governed-rows.ts";
 import type { AuditRoots } from "./audit-roots.ts";
 import { BatchedReadAudit } from "./batched-read-audit.ts";
 import type { AuditTx } from "./root-store.ts";
-import { openSigningKey } from "./signing-key.ts";
+import { openSigningKey, publicKeyFile } from "./signing-key.ts";
 import { openTestAudit, type TestAudit } from "./testing/test-audit.ts";
 
 let audit: TestAudit;
@@ -223,6 +223,7 @@ test("the key is made once, for this user only, and a named key must be there", 
   expect(one.keyId).toBe(two.keyId);
   expect((await openSigningKey(file, { create: false })).keyId).toBe(one.keyId);
   expect((await stat(file)).mode & 0o777).toBe(0o600);
+  expect(decodeKeySet(await readFile(publicKeyFile(file), "utf8"))).toMatchObject([{ keyId: one.keyId }]);
   await writeFile(file, "garbage");
   await expect(openSigningKey(file, { create: true })).rejects.toMatchObject({ reason: "CONFIG_INVALID" });
 });

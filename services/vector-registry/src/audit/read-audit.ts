@@ -17,7 +17,8 @@ export interface ReadEntry {
 /** Writes down who reads vector bytes, before they leave the registry. */
 export interface ReadAudit {
   /**
-   * Resolves when all of the entries are committed; nothing may be sent before that.
+   * Resolves when all of the entries are committed; nothing may be sent before that. Called outside of transactions: whoever
+   * holds a connection while this waits for one can starve it.
    *
    * @throws ServiceError AUDIT_UNAVAILABLE where they are not, or not known to be
    */
