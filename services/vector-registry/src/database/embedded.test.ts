@@ -169,8 +169,12 @@ test("a start that was killed while it made the cluster is made good", async () 
   expect(existsSync(join(folder, "data.partial-0"))).toBe(false);
 });
 
-test("a temporary folder goes with its server", async () => {
+test("a temporary folder goes with its server, and never with what was in it before", async () => {
   const folder = ownFolder();
+  writeFileSync(join(folder, "mine"), "");
+  await expect(open(folder, { temporary: true })).rejects.toMatchObject({ reason: "DATABASE_EMBEDDED_FAILED" });
+  expect(readdirSync(folder)).toEqual(["mine"]);
+  rmSync(join(folder, "mine"));
   const server = await open(folder, { temporary: true });
   await server.close();
   expect(existsSync(folder)).toBe(false);

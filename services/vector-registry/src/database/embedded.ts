@@ -7,6 +7,7 @@ import {
   mkdirSync,
   mkdtempSync,
   openSync,
+  readdirSync,
   readFileSync,
   realpathSync,
   renameSync,
@@ -19,7 +20,7 @@ import { dirname, join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { ServiceError } from "@persona-mesh/service";
 import { BINARIES_VERSION, findBinaries } from "./embedded/binaries.ts";
-import { claim } from "./embedded/claim.ts";
+import { claim, OWNER_FILE } from "./embedded/claim.ts";
 import { initCluster, SUPERUSER } from "./embedded/cluster.ts";
 import { canPass, pathFor, reachableBinaries } from "./embedded/passage.ts";
 import {
@@ -42,7 +43,7 @@ export interface EmbeddedOptions {
    * @default "durable"
    */
   readonly durability?: "durable" | "scratch";
-  /** Remove the folder when the server has ended, even if its owner was killed. @default false */
+  /** Remove the folder, which has to be empty now, when the server has ended; even if its owner was killed. @default false */
   readonly temporary?: boolean;
   /** Longest start, recovery after a crash included, in milliseconds. @default 60000 */
   readonly startTimeoutMs?: number;
@@ -110,6 +111,9 @@ async function start(
   deadline: number,
 ): Promise<EmbeddedPostgres> {
   const user = runAs();
+  if (temporary && readdirSync(folder).some((name) => !name.startsWith(OWNER_FILE))) {
+    throw new ServiceError("DATABASE_EMBEDDED_FAILED", `${folder} is not empty, and would be removed with its server`);
+  }
   // Who ends the server removes its folder.
   if (temporary && user !== undefined) chownSync(folder, user.uid, user.gid);
   const binaries = reachableBinaries(await findBinaries(), BINARIES_VERSION, user);

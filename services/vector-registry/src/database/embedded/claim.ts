@@ -29,7 +29,8 @@ export function claim(folder: string): (() => void) | undefined {
   return () => removeIfStill(path, text, `${mine}.old`);
 }
 
-const OWNER_FILE = "owner.json";
+/** Says who runs the database of a folder. */
+export const OWNER_FILE = "owner.json";
 
 function tryLink(from: string, to: string): boolean {
   try {
