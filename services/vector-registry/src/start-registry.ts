@@ -10,6 +10,7 @@ import {
 } from "@persona-mesh/protocol/registry";
 import {
   bindService,
+  createMetrics,
   type Logger,
   type RunningServer,
   requireConfig,
@@ -32,6 +33,7 @@ import type { Distribution } from "./distribution/distribution.ts";
 import { distributionService } from "./distribution/distribution-service.ts";
 import { Presence } from "./distribution/presence.ts";
 import { Snapshots } from "./distribution/snapshot.ts";
+import { observeRegistry } from "./metrics.ts";
 import { modelService } from "./models/model-service.ts";
 import type { RegistryValues } from "./options.ts";
 import { personaService } from "./personas/persona-service.ts";
@@ -76,10 +78,13 @@ export async function startRegistry(values: RegistryValues, log: Logger): Promis
       log,
     };
     const distribution = await openDistribution(values, registry, database, started);
+    const metrics = await createMetrics("vector-registry", log);
+    observeRegistry(metrics, database, distribution);
     const server = await startServer({
       name: "vector-registry",
       config: values,
       log,
+      metrics,
       services: [
         bindService(TenantService, tenantService(registry)),
         bindService(ModelService, modelService(registry)),

@@ -1,5 +1,4 @@
 import { readFile } from "node:fs/promises";
-import { join } from "node:path";
 import { encodeExportLine, verifyExport } from "@persona-mesh/audit";
 import { AuditService } from "@persona-mesh/protocol/registry";
 import { Client as PgClient } from "pg";
@@ -46,7 +45,7 @@ interface Entries {
 async function readEntries(stage: Stage): Promise<Entries> {
   const requests = new Map<string, number>();
   const problems: string[] = [];
-  const outside = (await readFile(join(stage.dataDir, "audit-roots.jsonl"), "utf8")).split("\n").filter(Boolean);
+  const outside = (await readFile(stage.rootsFile(0), "utf8")).split("\n").filter(Boolean);
   for (const tenant of TENANTS) {
     const lines: string[] = [];
     const client = await stage.client(AuditService, stage.replicas[0] as Replica, {

@@ -97,6 +97,11 @@ export class Stage implements AsyncDisposable {
     return this.#postgres.url("persona");
   }
 
+  /** Signed roots, outside the database: each replica keeps its own. */
+  rootsFile(index: number): string {
+    return join(this.dataDir, `audit-roots-${index}.jsonl`);
+  }
+
   async startPostgres(): Promise<void> {
     this.#postgres = await openEmbedded({ folder: this.#postgresFolder });
     const { url } = await bootstrapDatabase(this.#postgres);
@@ -165,6 +170,7 @@ export class Stage implements AsyncDisposable {
         "management-port": "0",
         "log-level": "warn",
         "dev-tls": "true",
+        "audit-roots-file": this.rootsFile(index),
         "database-url": this.#databaseUrl,
       },
     });

@@ -25,6 +25,11 @@ export class Presence implements AsyncDisposable {
     this.#timer.unref();
   }
 
+  /** Workers that watch here now. */
+  get watchers(): number {
+    return this.#watches.size;
+  }
+
   /** Until it is disposed of, the worker is connected. */
   connect(worker: string, modelChecksum: string): Disposable {
     const key = `${worker} ${modelChecksum}`;
