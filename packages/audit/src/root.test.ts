@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { entryHash, NO_ENTRY } from "./chain.ts";
-import { generateAuditKey, RootVerifier, readPublicKey, readSigningKey } from "./keys.ts";
+import { decodeKeySet, encodeKeySet, generateAuditKey, RootVerifier, readPublicKey, readSigningKey } from "./keys.ts";
 import { decodeRootBody, encodeRootBody, rootHash } from "./root.ts";
 import { decodeRootLine, encodeRootLine } from "./root-file.ts";
 

@@ -241,6 +241,10 @@ test("lines that are none, unknown fields and strange orders are reported with t
   expect(await problemsOf(lines.toSpliced(1, 0, lines[0] as string))).toMatchObject([{ reason: "FORMAT", line: 2 }]);
   expect(await problemsOf(lines.slice(1))).toContainEqual(expect.objectContaining({ reason: "FORMAT" }));
   expect(await problemsOf([])).toHaveLength(2);
+  const timeless = JSON.stringify({ header: { formatVersion: 1, tenant: "acme" } });
+  expect(await problemsOf([timeless, ...lines.slice(1)])).toMatchObject([{ reason: "FORMAT", line: 1 }]);
+  const newer = JSON.stringify({ header: { ...JSON.parse(lines[0] as string).header, formatVersion: 2 } });
+  expect(await problemsOf([newer, ...lines.slice(1)])).toMatchObject([{ reason: "FORMAT", line: 1 }]);
 });
 
 test("lines come whole out of pieces that cut characters", async () => {

@@ -140,6 +140,7 @@ class Verification {
     }
     if (formatVersion !== EXPORT_FORMAT_VERSION)
       this.#malformed(`says format ${formatVersion}, not ${EXPORT_FORMAT_VERSION}`);
+    if (createTime === undefined) this.#malformed("does not say when the export was made");
     const time = createTime && new Date(Number(createTime.seconds) * 1000 + createTime.nanos / 1e6);
     this.#header = { tenant, createTime: time };
     this.#roots = new RootsCheck(tenant, this.#options.trustedKeys, this.#problems);

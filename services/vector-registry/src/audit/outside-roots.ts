@@ -3,8 +3,11 @@ import { dirname } from "node:path";
 import { decodeRootLine, encodeRootLine, type SignedRoot } from "@persona-mesh/audit";
 import { rootsDiverged } from "./diverged.ts";
 
-/** More than two lines have: the end of the file holds at least one whole line. */
-const TAIL_BYTES = 16 * 1024;
+/**
+ * How much of the file's end is read for its last line: more than two lines have, else more than was ever written at once, for a
+ * machine that lost power in the middle of that.
+ */
+const TAIL_BYTES = [16 * 1024, 8 * 1024 * 1024];
 
 /**
  * The roots as they are kept outside the database: a file with a line each, only ever added to. Holds no root that is not
@@ -28,19 +31,11 @@ export class OutsideRoots {
     const file = await this.#open();
     try {
       const { size } = await file.stat();
-      const start = Math.max(0, size - TAIL_BYTES);
-      const { buffer, bytesRead } = await file.read(Buffer.alloc(size - start), 0, size - start, start);
-      const end = buffer.lastIndexOf(NEWLINE, bytesRead) + 1;
+      const tail = await readTail(file, size);
       // A line that a crash cut off was not yet relied on: its root is in the database, from where it comes again.
-      if (start + end < size) await file.truncate(start + end);
-      if (end === 0 && start === 0) return undefined;
-      const line =
-        buffer
-          .subarray(0, end - 1)
-          .toString("utf8")
-          .split("\n")
-          .at(-1) ?? "";
-      const root = decodeRootLine(line);
+      if (tail.end < size) await file.truncate(tail.end);
+      if (tail.end === 0) return undefined;
+      const root = decodeRootLine(tail.line);
       if (root === undefined) throw rootsDiverged(`${this.path} does not end with a root: it was damaged`);
       return root;
     } finally {
@@ -71,6 +66,19 @@ export class OutsideRoots {
     await mkdir(dirname(this.path), { recursive: true, mode: 0o700 });
     return open(this.path, "a+", 0o600);
   }
+}
+
+/** The last whole line of a file, and where it ends. */
+async function readTail(file: FileHandle, size: number): Promise<{ readonly line: string; readonly end: number }> {
+  for (const bytes of TAIL_BYTES) {
+    const start = Math.max(0, size - bytes);
+    const { buffer, bytesRead } = await file.read(Buffer.alloc(size - start), 0, size - start, start);
+    const end = buffer.subarray(0, bytesRead).lastIndexOf(NEWLINE);
+    if (end >= 0) return { line: buffer.toString("utf8", 0, end).split("\n").at(-1) ?? "", end: start + end + 1 };
+    if (start === 0) return { line: "", end: 0 };
+  }
+  // Nothing that was written here.
+  return { line: "", end: size };
 }
 
 const NEWLINE = 0x0a;
