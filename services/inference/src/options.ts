@@ -1,4 +1,5 @@
-import { option, SERVICE_OPTIONS, type Values, withDefaults } from "@persona-mesh/service";
+import { hostname } from "node:os";
+import { option, requireConfig, SERVICE_OPTIONS, type Values, withDefaults } from "@persona-mesh/service";
 import { z } from "zod";
 
 /** More positions than any model has; the model's own bound is checked when it is known. */
@@ -9,6 +10,9 @@ const MAX_CONTEXT = 16_777_216;
  * contexts that few requests fill.
  */
 export const DEFAULT_CONTEXT = 8192;
+
+/** As a name of a folder too. */
+const WORKER_NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/;
 
 const count = (max: number) => z.int().min(1).max(max);
 
@@ -25,7 +29,20 @@ export const WORKER_OPTIONS = {
   }),
   personasDir: option(z.string().min(1).optional(), {
     default: undefined,
-    doc: "Folder of the tenants' personas: TENANT/personas.json with its vector files. Unset: dataDir/personas.",
+    doc: "For development without a registry: folder of the tenants' personas, TENANT/personas.json with its vector files. Unset: dataDir/personas.",
+  }),
+  registryAddress: option(z.string().min(1).max(512).optional(), {
+    default: undefined,
+    doc: "Registry that the personas come from, as HOST:PORT or any target that gRPC resolves; reached with this service's own certificate. Needed in production.",
+  }),
+  workerName: option(z.string().regex(WORKER_NAME, "letters, digits, '.', '_' and '-', at most 128").optional(), {
+    default: undefined,
+    doc: "Stable name of this worker at the registry, and of its cache. Unset: the machine's name, with the gRPC port.",
+  }),
+  registryCacheMegabytes: option(count(1_048_576), {
+    default: 1024,
+    unit: "MB",
+    doc: "Versions that are kept in dataDir/registry for a start without the registry. What is served should fit.",
   }),
   slots: option(count(1024), {
     default: 16,
@@ -60,3 +77,26 @@ export const WORKER_OPTIONS = {
 };
 
 export type WorkerValues = Values<typeof WORKER_OPTIONS>;
+
+/** What must hold between options. @throws ServiceError CONFIG_INVALID */
+export function checkWorkerConfig({ registryAddress, personasDir, environment }: WorkerValues): void {
+  requireConfig(
+    registryAddress === undefined || personasDir === undefined,
+    "personasDir",
+    "personas come from one place: set registryAddress or personasDir",
+  );
+  requireConfig(
+    registryAddress !== undefined || environment === "development",
+    "registryAddress",
+    "production takes its personas from the registry: set registryAddress",
+  );
+}
+
+/** The name of this worker at the registry: the same after every restart. */
+export function workerNameOf({ workerName, grpcPort }: Pick<WorkerValues, "workerName" | "grpcPort">): string {
+  if (workerName !== undefined) return workerName;
+  const machine = hostname()
+    .replaceAll(/[^A-Za-z0-9._-]/g, "-")
+    .slice(0, 100);
+  return grpcPort === 0 ? `worker-${machine}` : `worker-${machine}-${grpcPort}`;
+}

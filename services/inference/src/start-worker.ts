@@ -1,4 +1,3 @@
-import { join } from "node:path";
 import { loadTokenizer } from "@persona-mesh/model";
 import { ModelRuntime } from "@persona-mesh/model/runtime";
 import { selfTest, shareThreads } from "@persona-mesh/onnx";
@@ -7,8 +6,8 @@ import { bindService, type Logger, type RunningServer, startServer, toServiceErr
 import { Engine } from "./engine/engine.ts";
 import { availableMemory, planMemory, requireMemory, servedContext } from "./memory-plan.ts";
 import { openModel } from "./open-model.ts";
-import type { WorkerValues } from "./options.ts";
-import { PersonaStore } from "./personas/persona-store.ts";
+import { type OpenPersonas, openPersonas, SERVICE_NAME } from "./open-personas.ts";
+import { checkWorkerConfig, type WorkerValues } from "./options.ts";
 import { requireRunnable, warnOfBatchDependence } from "./precision-support.ts";
 import { ERROR_MAPPERS } from "./rpc/error-mapping.ts";
 import { inferenceService } from "./rpc/inference-service.ts";
@@ -26,21 +25,31 @@ export interface RunningWorker {
 }
 
 /**
- * Load the model, take in the personas, open the port.
+ * Load the model, take in the personas, open the port. Where personas come from a registry, the port lets calls in once they
+ * have come from there or from the cache.
  *
  * @throws ServiceError with the reason: MODEL_PACKAGE_CORRUPT, PRECISION_UNSUPPORTED, PORT_IN_USE, CONFIG_INVALID
  */
 export async function startWorker(values: WorkerValues, log: Logger): Promise<RunningWorker> {
   await using started = new AsyncDisposableStack();
   try {
-    const worker = await openWorker(values, log, started);
+    checkWorkerConfig(values);
+    const { worker, ready } = await openWorker(values, log, started);
     const server = await startServer({
+      name: SERVICE_NAME,
       config: values,
       log,
+      ...(ready === undefined ? {} : { ready }),
       services: [bindService(InferenceService, inferenceService(worker))],
       errorMappers: ERROR_MAPPERS,
     });
-    log.info({ address: server.address, managementPort: server.managementPort }, "serving");
+    const { address, managementPort } = server;
+    const tell = () => log.info({ address, managementPort }, "serving");
+    if (ready === undefined) tell();
+    else {
+      log.info({ address, managementPort, registry: values.registryAddress }, "waiting for the registry's personas");
+      void ready.then(tell);
+    }
     const resources = started.move();
     const end = async () => {
       // The server lets no new call in and gives those that are under way its drain time, jobs still to submit included.
@@ -61,8 +70,12 @@ export async function startWorker(values: WorkerValues, log: Logger): Promise<Ru
   }
 }
 
+interface OpenWorker extends Pick<OpenPersonas, "ready"> {
+  readonly worker: Worker;
+}
+
 /** Everything but the port. What is opened is closed with `resources`, in reverse order. */
-async function openWorker(values: WorkerValues, log: Logger, resources: AsyncDisposableStack): Promise<Worker> {
+async function openWorker(values: WorkerValues, log: Logger, resources: AsyncDisposableStack): Promise<OpenWorker> {
   // A runtime that copies caches or whose results depend on the batch would serve wrong text, and say nothing.
   const { threads, spinning } = values;
   shareThreads({ spinning, ...(threads !== undefined && { threads }) });
@@ -107,26 +120,15 @@ async function openWorker(values: WorkerValues, log: Logger, resources: AsyncDis
     onStepFailed: (error) => log.error({ err: error }, "a step failed; its requests were ended"),
   });
   resources.defer(() => engine.stop());
-  const personas = resources.use(
-    await PersonaStore.open(
-      values.personasDir ?? join(values.dataDir, "personas"),
-      { modelChecksum, hidden: spec.hidden, layers: spec.layers },
-      {
-        onLoaded: (tenant, { personas: loaded, active }) =>
-          log.info({ tenant, personas: loaded.size, active: active?.name ?? null }, "personas in force"),
-        onRefused: (tenant, error) =>
-          log.error({ tenant, err: error }, "personas refused; the last good ones stay in force"),
-        onUnreadable: (error) => log.error({ err: error }, "personasDir cannot be read; all personas stay as they are"),
-      },
-    ),
-  );
-  return {
+  const personas = await openPersonas(values, model.manifest, log, resources);
+  const worker = {
     model,
     text,
     contextTokens,
     mostTextBytes: mostTextBytes(text.tokenizer, contextTokens),
     engine,
     table,
-    personas,
+    personas: personas.catalog,
   };
+  return { worker, ready: personas.ready };
 }

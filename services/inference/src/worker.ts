@@ -1,6 +1,6 @@
 import type { ModelPackage, ModelText } from "@persona-mesh/model";
 import type { Engine } from "./engine/engine.ts";
-import type { PersonaStore } from "./personas/persona-store.ts";
+import type { PersonaCatalog } from "./personas/persona-catalog.ts";
 import type { SteeringTable } from "./table/index.ts";
 
 /** What the calls of a worker share. */
@@ -13,5 +13,5 @@ export interface Worker {
   readonly mostTextBytes: number;
   readonly engine: Engine;
   readonly table: SteeringTable;
-  readonly personas: PersonaStore;
+  readonly personas: PersonaCatalog;
 }

@@ -12,9 +12,9 @@ export function observeRegistry(
     { pool: service.metrics, attributes: { pool: "service" } },
     { pool: watch.metrics, attributes: { pool: "watch" } },
   ];
-  const ofPools = (name: string, description: string, valueOf: (pool: (typeof pools)[number]["pool"]) => number) =>
+  const ofPools = (name: string, description: string, figureOf: (pool: (typeof pools)[number]["pool"]) => number) =>
     meter.createObservableGauge(name, { description, unit: "{connection}" }).addCallback((result) => {
-      for (const { pool, attributes } of pools) result.observe(valueOf(pool), attributes);
+      for (const { pool, attributes } of pools) result.observe(figureOf(pool), attributes);
     });
   ofPools("persona.registry.database.open", "Open connections to the database", (pool) => pool.open);
   ofPools("persona.registry.database.idle", "Connections that nobody uses", (pool) => pool.idle);

@@ -19,6 +19,7 @@ import {
   toServiceError,
 } from "@persona-mesh/service";
 import { approvalService } from "./approvals/approval-service.ts";
+import { observeAudit } from "./audit/audit-metrics.ts";
 import { AuditRoots } from "./audit/audit-roots.ts";
 import { auditService } from "./audit/audit-service.ts";
 import { BatchedReadAudit } from "./audit/batched-read-audit.ts";
@@ -69,17 +70,19 @@ export async function startRegistry(values: RegistryValues, log: Logger): Promis
     started.defer(database.close);
     // Before those who write to the audit, so that it ends after them and signs what they wrote last.
     const auditRoots = started.use(await openAuditRoots(values, database, log));
+    const readAudit = started.use(new BatchedReadAudit(database.service.db, log));
     const registry: Registry = {
       transactor: new Transactor(database.service.db),
       watchDatabase: database.watch.db,
       auditDatabase: database.auditor.db,
-      readAudit: started.use(new BatchedReadAudit(database.service.db, log)),
+      readAudit,
       auditRoots,
       log,
     };
     const distribution = await openDistribution(values, registry, database, started);
     const metrics = await createMetrics("vector-registry", log);
     observeRegistry(metrics, database, distribution);
+    observeAudit(metrics, { roots: auditRoots, reads: readAudit });
     const server = await startServer({
       name: "vector-registry",
       config: values,

@@ -1,4 +1,4 @@
-import { Session, SharedWeights, Tensor } from "@persona-mesh/onnx";
+import { Session, SharedWeights, Tensor, useHugePages } from "@persona-mesh/onnx";
 import { BODY, type DecoderSpec, type GraphRole, ropeTables, STEERING, type WeightLocation } from "../graph/index.ts";
 import { type BatchShape, BodyBatch } from "./body-batch.ts";
 import { HeadBatch } from "./head-batch.ts";
@@ -35,6 +35,9 @@ export interface ModelRuntimeOptions {
 
 type BodyRole = "body" | "body-capture";
 export type HeadRole = Extract<GraphRole, `head-${string}`>;
+
+/** Weights below are in the processor's caches, or nearly. */
+const HUGE_PAGES_FROM_BYTES = 64 << 20;
 
 const ROLES: readonly GraphRole[] = [
   "body",
@@ -81,6 +84,7 @@ export class ModelRuntime implements Disposable {
       }
       // What the kernels rearranged is not read from the file again.
       weights.adviseUnneeded();
+      if (weights.byteLength >= HUGE_PAGES_FROM_BYTES) await useHugePages();
       return new ModelRuntime(model.spec, weights, sessions, options);
     } catch (error) {
       for (const session of sessions.values()) session.close();

@@ -4,6 +4,7 @@ export type { TensorData } from "./element-type.ts";
 export { type LogSeverity, runtimeVersion, type SharedThreads, shareThreads } from "./environment.ts";
 export { OnnxRuntimeError, type OnnxRuntimeErrorCode } from "./error.ts";
 export { liveHandles } from "./handle.ts";
+export { useHugePages } from "./huge-pages.ts";
 export type { IntegerMatrix } from "./self-test/batch-independence.ts";
 export { type SelfTestOptions, selfTest } from "./self-test/self-test.ts";
 export { type RunOptions, Session } from "./session.ts";

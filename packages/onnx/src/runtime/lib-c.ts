@@ -14,9 +14,17 @@ export interface LibC {
     offset: number,
   ) => Pointer;
   readonly munmap: (address: Pointer, length: number) => number;
-  readonly madvise: (address: Pointer, length: number, advice: number) => number;
+  readonly madvise: Madvise;
+  /** Linux only: which pages of a range are there, a byte each. */
+  readonly mincore: ((address: Pointer, length: number, into: Pointer) => number) | undefined;
   /** glibc only: hand free pages of the heap back to the system. */
   readonly mallocTrim: ((keep: number) => number) | undefined;
+}
+
+interface Madvise {
+  (address: Pointer, length: number, advice: number): number;
+  /** On another thread. */
+  async(address: Pointer, length: number, advice: number, done: (error: Error | null, result: number) => void): void;
 }
 
 let loaded: LibC | undefined;
@@ -38,6 +46,7 @@ function declare(self: LibraryHandle): LibC {
     mmap: self.func("mmap", "void *", ["void *", "size_t", "int", "int", "int", "int64_t"]),
     munmap: self.func("munmap", "int", ["void *", "size_t"]),
     madvise: self.func("madvise", "int", ["void *", "size_t", "int"]),
+    mincore: ifPresent(() => self.func("mincore", "int", ["void *", "size_t", "void *"])),
     mallocTrim: ifPresent(() => self.func("malloc_trim", "int", ["size_t"])),
   };
 }

@@ -1,75 +1,110 @@
 import { ServiceError } from "@persona-mesh/service";
+import { effectiveAlpha, gainFor, stepsToCap } from "@persona-mesh/steering";
 import type { LoadedPersona } from "../personas/loaded-persona.ts";
+import { ALWAYS_SERVED, type Standing } from "../personas/persona-catalog.ts";
 import type { Admission } from "../scheduler/index.ts";
 import type { SteeringTable } from "../table/index.ts";
 import { type RowSteering, UNSTEERED } from "./row-steering.ts";
 
-/** A persona taken on in the middle of a stream. */
+/** A change in the middle of a stream: another persona, none any more, or the same one at a lower gain. */
 export interface PersonaSwitch {
   readonly persona: LoadedPersona | undefined;
+  readonly gain: number;
   /** From finding the change to rows that the next step reads. */
   readonly micros: number;
 }
 
 /** Where a call's persona comes from. */
 export interface PersonaSource {
-  /** Read at the start of the call, and before every step where `follow` is set. */
+  /** Read at the start of the call; before every step too where `follow` is set and `next` is not. */
   readonly current: () => LoadedPersona | undefined;
   /** Take on what becomes current while the stream runs. */
   readonly follow: boolean;
+  /** What a running stream that follows wears next. @default {@link current} */
+  readonly next?: (worn: LoadedPersona | undefined) => LoadedPersona | undefined;
   /** 0 to 1. */
   readonly gain: number;
+  /** Whether a persona may be worn still, and up to which alpha. @default always, as it is */
+  readonly standing?: (persona: LoadedPersona) => Standing;
 }
 
 /**
  * What one request wears: a lease of the steering table from admission to the end, replaced between steps when it
- * follows the tenant's active persona.
+ * follows the tenant's active persona, and given up when the persona is withdrawn.
  */
 export class WornPersona {
   readonly #table: SteeringTable;
   readonly #source: PersonaSource;
   #persona: LoadedPersona | undefined;
+  #gain: number;
   #steering: RowSteering = UNSTEERED;
 
   constructor(table: SteeringTable, source: PersonaSource) {
     this.#table = table;
     this.#source = source;
     this.#persona = source.current();
+    this.#gain = this.#gainOf(this.#persona);
   }
 
   get persona(): LoadedPersona | undefined {
     return this.#persona;
   }
 
+  /** As it acts: what the call asked for, lowered where a policy that came later says so. */
   get gain(): number {
-    return this.#source.gain;
+    return this.#gain;
   }
 
   get steering(): RowSteering {
     return this.#steering;
   }
 
-  /** Take the rows, between steps, before the request enters the batch. */
+  /** Take the rows, between steps, before the request enters the batch. A persona withdrawn by now refuses it. */
   admit(): Admission {
     this.#persona = this.#source.current();
-    const worn = this.#acquire(this.#persona);
+    const error = this.withdrawal();
+    if (error !== undefined) return { kind: "refuse", error };
+    this.#gain = this.#gainOf(this.#persona);
+    const worn = this.#acquire(this.#persona, this.#gain);
     if (worn === "full") return { kind: "wait" };
     this.#steering = worn;
     return { kind: "admit" };
   }
 
-  /** Between steps: follow the current persona. When the table is full of rows in use the old one stays on for now. */
+  /**
+   * Between steps: follow the current persona, lose a withdrawn one. When the table is full of rows in use the old one
+   * stays on for now, unless it is withdrawn.
+   *
+   * @throws ServiceError VERSION_REVOKED and others where streams end with a persona that is withdrawn
+   */
   refresh(): PersonaSwitch | undefined {
-    if (!this.#source.follow) return undefined;
     const started = performance.now();
-    const next = this.#source.current();
-    if (next?.revision === this.#persona?.revision) return undefined;
-    const worn = this.#acquire(next);
-    if (worn === "full") return undefined;
+    const worn = this.#persona;
+    const standing = worn === undefined ? ALWAYS_SERVED : this.#standing(worn);
+    if (standing.kind === "withdrawn" && standing.policy === "END") throw standing.error;
+    const kept = standing.kind === "withdrawn" ? undefined : worn;
+    let next = this.#next(kept);
+    let gain = this.#gainOf(next);
+    if (next?.revision === worn?.revision && next?.rowsId === worn?.rowsId && gain === this.#gain) return undefined;
+    let steering = this.#acquire(next, gain);
+    if (steering === "full") {
+      if (kept === worn) return undefined;
+      next = undefined;
+      gain = this.#source.gain;
+      steering = UNSTEERED;
+    }
     this.#steering.lease?.release();
     this.#persona = next;
-    this.#steering = worn;
-    return { persona: next, micros: (performance.now() - started) * 1000 };
+    this.#gain = gain;
+    this.#steering = steering;
+    return { persona: next, gain, micros: (performance.now() - started) * 1000 };
+  }
+
+  /** Why what is worn must act no more; undefined while it may. */
+  withdrawal(): ServiceError | undefined {
+    if (this.#persona === undefined) return undefined;
+    const standing = this.#standing(this.#persona);
+    return standing.kind === "withdrawn" ? standing.error : undefined;
   }
 
   /** After the last step that read the rows. */
@@ -78,9 +113,24 @@ export class WornPersona {
     this.#steering = UNSTEERED;
   }
 
-  #acquire(persona: LoadedPersona | undefined): RowSteering | "full" {
+  #next(worn: LoadedPersona | undefined): LoadedPersona | undefined {
+    const { follow, next, current } = this.#source;
+    if (!follow) return worn;
+    return next === undefined ? current() : next(worn);
+  }
+
+  #standing(persona: LoadedPersona): Standing {
+    return this.#source.standing?.(persona) ?? ALWAYS_SERVED;
+  }
+
+  #gainOf(persona: LoadedPersona | undefined): number {
+    const { gain } = this.#source;
+    return persona === undefined ? gain : gainWithin(persona, gain, this.#standing(persona));
+  }
+
+  #acquire(persona: LoadedPersona | undefined, gain: number): RowSteering | "full" {
     if (persona === undefined) return UNSTEERED;
-    const got = this.#table.acquire(persona.revision, persona.rows);
+    const got = this.#table.acquire(persona.rowsId, persona.rows);
     if (got.kind === "full") return "full";
     if (got.kind === "tooLarge") {
       throw new ServiceError(
@@ -89,11 +139,14 @@ export class WornPersona {
         { metadata: { needed: String(got.needed), capacity: String(got.capacity) } },
       );
     }
-    return {
-      lease: got.lease,
-      gain: this.#source.gain,
-      renorm: persona.mode === "ADD_RENORM",
-      positions: persona.positions,
-    };
+    return { lease: got.lease, gain, renorm: persona.mode === "ADD_RENORM", positions: persona.positions };
   }
+}
+
+/** The gain that keeps a persona within the cap that holds now: as asked for, or lowered by steps of 0.1 of alpha. */
+export function gainWithin({ largestAlphaHundredths }: LoadedPersona, gain: number, standing: Standing): number {
+  if (standing.kind === "withdrawn") return gain;
+  const alpha = effectiveAlpha([largestAlphaHundredths], gain);
+  const lowered = stepsToCap(alpha, standing.capHundredths).at(-1);
+  return lowered === undefined ? gain : gainFor(lowered, largestAlphaHundredths);
 }

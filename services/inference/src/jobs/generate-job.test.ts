@@ -266,7 +266,7 @@ describe("a persona", () => {
     await write(job, [5], { ...STATE, projections: Float32Array.of(99, 12) });
     job.ended({ kind: "finished", reason: "maxTokens" });
     const events = await eventsOf(job);
-    expect(events[0]).toEqual({ kind: "started", persona: ONE });
+    expect(events[0]).toEqual({ kind: "started", persona: ONE, gain: 1 });
     expect(events[1]).toMatchObject({ token: { projections: [1.5] } });
   });
 

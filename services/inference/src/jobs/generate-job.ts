@@ -57,11 +57,12 @@ export interface FinishedReply {
 }
 
 export type GenerateEvent =
-  | { readonly kind: "started"; readonly persona: LoadedPersona | undefined }
+  | { readonly kind: "started"; readonly persona: LoadedPersona | undefined; readonly gain: number }
   | { readonly kind: "token"; readonly text: string; readonly token: ReplyToken }
   | {
       readonly kind: "switched";
       readonly persona: LoadedPersona | undefined;
+      readonly gain: number;
       readonly afterTokens: number;
       readonly micros: number;
     }
@@ -120,14 +121,13 @@ export class GenerateJob implements GeneratingJob {
   beforeStep(): void {
     if (this.#startedAt === undefined) {
       this.#startedAt = performance.now();
-      this.events.push({ kind: "started", persona: this.worn.persona });
+      this.events.push({ kind: "started", persona: this.worn.persona, gain: this.worn.gain });
       return;
     }
     try {
       const switched = this.worn.refresh();
       if (switched === undefined) return;
-      const { persona, micros } = switched;
-      this.events.push({ kind: "switched", persona, afterTokens: this.#ids.length, micros });
+      this.events.push({ kind: "switched", ...switched, afterTokens: this.#ids.length });
     } catch (error) {
       this.#failure = { error };
     }

@@ -58,6 +58,9 @@ export class ScoreJob implements ReadingJob {
   }
 
   async read({ step, batch }: Chunk, heads: Heads): Promise<RowOutcome> {
+    const error = this.worn.withdrawal();
+    // Half a score with a persona and half without it would be a score of nothing.
+    if (error !== undefined) return { kind: "fail", error };
     const selected = this.select(step);
     if (selected.length === 0) return { kind: "continue" };
     const { prompt, continuation, tokenSets } = this.#input;

@@ -17,12 +17,16 @@ import type { PersonaDefinition } from "./persona-file.ts";
 export interface LoadedPersona {
   /** Resource name, or "" for an inline persona. */
   readonly name: string;
-  /** Names the composed rows for good: other rows, other revision. */
+  /** What calls report: changes whenever the persona's definition does. The registry's where it comes from there. */
   readonly revision: string;
+  /** Names the composed rows for good, in the steering table: other rows, other id. */
+  readonly rowsId: string;
   readonly mode: "ADD" | "ADD_RENORM";
   readonly positions: Positions;
   readonly versionDigests: readonly string[];
   readonly outcome: Composed["outcome"];
+  /** What SCALE multiplied the rows by; 1 otherwise. */
+  readonly factor: number;
   /** Delta per steered layer, float32[hidden]. */
   readonly rows: ReadonlyMap<number, Float32Array>;
   /** Ascending by layer. */
@@ -40,6 +44,8 @@ export interface ServedModel {
 /** What a persona is made of, from a file or from a request. */
 export interface PersonaParts {
   readonly name: string;
+  /** @default an id of the composed rows */
+  readonly revision?: string;
   readonly mode: "ADD" | "ADD_RENORM";
   readonly positions: Positions;
   readonly policy: CompositionPolicy;
@@ -59,13 +65,16 @@ export function loadPersona(parts: PersonaParts, model: ServedModel): LoadedPers
     policy: parts.policy,
   });
   requireComposed(composition);
+  const rowsId = rowsIdOf(parts, composition);
   return {
     name: parts.name,
-    revision: revisionOf(parts, composition),
+    revision: parts.revision ?? rowsId,
+    rowsId,
     mode: parts.mode,
     positions: parts.positions,
     versionDigests: parts.versionDigests,
     outcome: composition.outcome,
+    factor: composition.factor,
     rows: composition.rows,
     doses: composition.layers.map(({ layer, dose, referenceNorm }) => ({ layer, dose, referenceNorm })),
     largestAlphaHundredths: Math.ceil(
@@ -127,7 +136,7 @@ export function modelMismatch(what: string, made: string, served: string): Servi
 }
 
 /** Over everything that decides what the rows are and how they act. */
-function revisionOf(parts: PersonaParts, composed: Composed): string {
+function rowsIdOf(parts: PersonaParts, composed: Composed): string {
   const { name, mode, positions, policy, versionDigests } = parts;
   const hash = createHash("sha256").update(
     canonicalJson({ name, mode, positions, policy, versionDigests: [...versionDigests] }),

@@ -3,6 +3,7 @@ import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { FolderWatch } from "./folder-watch.ts";
 import type { LoadedPersona, ServedModel } from "./loaded-persona.ts";
+import { ALWAYS_SERVED, type PersonaCatalog, type Standing } from "./persona-catalog.ts";
 import { RESOURCE_ID } from "./persona-file.ts";
 import { TenantFolder, type TenantPersonas } from "./tenant-folder.ts";
 
@@ -32,7 +33,7 @@ export interface PersonaStoreEvents {
  * `ROOT/TENANT/personas.json` and the vector files beside it. A change is taken over whole or not at all: one wrong
  * field leaves the tenant's last good set in force and says why. Folders that are gone take their personas with them.
  */
-export class PersonaStore implements AsyncDisposable {
+export class PersonaStore implements PersonaCatalog, AsyncDisposable {
   readonly #root: string;
   readonly #model: ServedModel;
   readonly #events: PersonaStoreEvents;
@@ -69,6 +70,15 @@ export class PersonaStore implements AsyncDisposable {
 
   active(tenant: string): LoadedPersona | undefined {
     return this.#tenants.get(tenant)?.active;
+  }
+
+  followed(tenant: string): LoadedPersona | undefined {
+    return this.active(tenant);
+  }
+
+  /** A change of the folder is for the calls after it. */
+  standing(): Standing {
+    return ALWAYS_SERVED;
   }
 
   /** By name. */

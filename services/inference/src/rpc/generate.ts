@@ -86,7 +86,6 @@ function message(
   event: GenerateEvent,
   { context, seed }: { context: CallContext; seed: bigint },
 ): Response {
-  const { gain } = job.worn;
   switch (event.kind) {
     case "started":
       return {
@@ -96,7 +95,7 @@ function message(
             requestId: context.requestId,
             modelChecksum: worker.model.manifest.modelChecksum,
             graphDigest: worker.model.manifest.graphDigest,
-            ...(event.persona === undefined ? {} : { persona: personaProof(event.persona, gain) }),
+            ...(event.persona === undefined ? {} : { persona: personaProof(event.persona, event.gain) }),
             promptTokens: job.tokens,
             seed,
           },
@@ -112,7 +111,7 @@ function message(
         event: {
           case: "personaSwitched",
           value: {
-            ...(event.persona === undefined ? {} : { persona: personaProof(event.persona, gain) }),
+            ...(event.persona === undefined ? {} : { persona: personaProof(event.persona, event.gain) }),
             afterTokens: event.afterTokens,
             switchMicros: event.micros,
           },
@@ -128,7 +127,9 @@ function message(
             promptTokens: job.tokens,
             completionTokens: reply.tokens,
             effectiveAlphaHundredths:
-              job.worn.persona === undefined ? 0 : personaProof(job.worn.persona, gain).effectiveAlphaHundredths,
+              job.worn.persona === undefined
+                ? 0
+                : personaProof(job.worn.persona, job.worn.gain).effectiveAlphaHundredths,
             meanEntropy: reply.measures?.entropy ?? 0,
             meanSurprisal: reply.measures?.surprisal ?? 0,
             repetition: reply.measures?.repetition ?? 0,

@@ -1,5 +1,6 @@
 import type { InferenceService, ListLoadedPersonasRequest } from "@persona-mesh/protocol";
 import { type Caller, ServiceError, type ServiceImplementation } from "@persona-mesh/service";
+import { gainWithin } from "../engine/worn-persona.ts";
 import { PROVIDER } from "../precision-support.ts";
 import type { Worker } from "../worker.ts";
 import { captureActivations } from "./capture.ts";
@@ -44,12 +45,12 @@ function listLoadedPersonas({ personas, table }: Worker, request: ListLoadedPers
   }
   const after = personas.list(tenant).filter(({ name }) => name > pageToken);
   const page = after.slice(0, pageSize || DEFAULT_PAGE_SIZE);
-  const active = personas.active(tenant);
+  const active = personas.followed(tenant, undefined);
   return {
     personas: page.map((persona) => ({
-      proof: personaProof(persona, 1),
+      proof: personaProof(persona, gainWithin(persona, 1, personas.standing(persona))),
       active: persona === active,
-      resident: table.has(persona.revision),
+      resident: table.has(persona.rowsId),
     })),
     nextPageToken: page.length < after.length ? (page.at(-1)?.name ?? "") : "",
   };

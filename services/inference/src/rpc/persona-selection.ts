@@ -10,32 +10,37 @@ import { vectorFrom } from "./tensor.ts";
 /**
  * What a call wears.
  *
- * @throws ServiceError PERSONA_NOT_FOUND for unknown and foreign names alike, PERMISSION_DENIED, INVALID_ARGUMENT, VECTOR_FORMAT,
- * MODEL_MISMATCH; SteeringError
+ * @throws ServiceError PERSONA_NOT_FOUND for unknown and foreign names alike, VERSION_REVOKED, PERSONAS_STALE,
+ * PERSONA_NOT_SERVABLE, PERMISSION_DENIED, INVALID_ARGUMENT, VECTOR_FORMAT, MODEL_MISMATCH; SteeringError
  */
 export function selectPersona(worker: Worker, caller: Caller, selector: PersonaSelector | undefined): WornPersona {
   const gain = selector?.gain ?? 1;
   if (!(gain >= 0 && gain <= 1)) {
     throw ServiceError.invalid([{ field: "persona.gain", description: `${gain} is not from 0 to 1` }]);
   }
-  return new WornPersona(worker.table, { ...sourceOf(worker, caller, selector), gain });
+  return new WornPersona(worker.table, {
+    ...sourceOf(worker, caller, selector),
+    gain,
+    standing: (worn) => worker.personas.standing(worn),
+  });
 }
 
 /** One persona from beginning to end, or none. */
-export function wear(worker: Worker, persona: LoadedPersona | undefined, gain = 1): WornPersona {
-  return new WornPersona(worker.table, { ...fixed(persona), gain });
+export function wear({ table, personas }: Worker, persona: LoadedPersona | undefined, gain = 1): WornPersona {
+  return new WornPersona(table, { ...fixed(persona), gain, standing: (worn) => personas.standing(worn) });
 }
 
 function sourceOf(
   worker: Worker,
   caller: Caller,
   selector: PersonaSelector | undefined,
-): Pick<PersonaSource, "current" | "follow"> {
+): Pick<PersonaSource, "current" | "follow" | "next"> {
   const { personas } = worker;
+  const { tenant } = caller;
   const selected = selector?.selector;
   switch (selected?.case) {
     case "name": {
-      const persona = personas.find(caller.tenant, selected.value);
+      const persona = personas.find(tenant, selected.value);
       if (persona === undefined) {
         throw new ServiceError("PERSONA_NOT_FOUND", "the caller's tenant has no such persona");
       }
@@ -52,8 +57,8 @@ function sourceOf(
     case "active":
     case undefined:
       return selected?.case === "active" && selected.value.follow
-        ? { current: () => personas.active(caller.tenant), follow: true }
-        : fixed(personas.active(caller.tenant));
+        ? { current: () => personas.active(tenant), follow: true, next: (worn) => personas.followed(tenant, worn) }
+        : fixed(personas.active(tenant));
   }
 }
 

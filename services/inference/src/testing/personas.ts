@@ -9,10 +9,12 @@ export function personaOf(
   return {
     name: `tenants/acme/personas/${revision}`,
     revision,
+    rowsId: revision,
     mode: "ADD",
     positions: "ALL",
     versionDigests: [],
     outcome: "ACCEPTED",
+    factor: 1,
     rows,
     doses: [...rows.keys()].map((layer) => ({ layer, dose: 0.5, referenceNorm: 2 })),
     largestAlphaHundredths: 50,

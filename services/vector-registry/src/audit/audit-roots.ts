@@ -53,6 +53,7 @@ export class AuditRoots implements AsyncDisposable {
   readonly #outside: OutsideRoots;
   #state: AuditRootsState = { kind: "signing" };
   #heads: RootHeads | undefined;
+  #newest = 0n;
   #timer: NodeJS.Timeout | undefined;
   /** Ends with the last round that was asked for; rounds follow one another. */
   #rounds: Promise<void> = Promise.resolve();
@@ -79,6 +80,11 @@ export class AuditRoots implements AsyncDisposable {
 
   get state(): AuditRootsState {
     return this.#state;
+  }
+
+  /** Number of the newest root that this replica has seen; 0 before the first. */
+  get newest(): bigint {
+    return this.#newest;
   }
 
   /** Id of the key that this replica signs with. */
@@ -152,6 +158,7 @@ export class AuditRoots implements AsyncDisposable {
     });
     if (result === undefined) return undefined;
     this.#heads = result.heads;
+    this.#newest = result.heads.number;
     return result.root;
   }
 
@@ -170,7 +177,7 @@ export class AuditRoots implements AsyncDisposable {
       const { copied, newest } = await this.#copyOrAccept(tx, acceptLostRoots);
       if (copied > 0)
         log.info({ roots: copied, file: this.#outside.path }, "audit roots were copied out of the database");
-      log.info({ root: String(newest?.number ?? 0n), keyId: this.keyId }, "audit roots agree with the database");
+      log.info({ root: String(this.#newest), keyId: this.keyId }, "audit roots agree with the database");
     });
   }
 

@@ -214,8 +214,20 @@ test.runIf(process.getuid?.() === 0)("folders that let only root pass are no obs
   await first.ended;
   await first.close();
   const second = await open(folder);
+  expect(second.url()).toBe(first.url());
   expect(await query(second, "SELECT x FROM public.kept")).toEqual([{ x: 7 }]);
   expect(statSync(parent).mode & 0o777).toBe(0o700);
+});
+
+test.runIf(process.getuid?.() === 0)("a lock file that points elsewhere makes root give nothing away", async () => {
+  const folder = ownFolder("long".repeat(30));
+  const target = join(folder, "roots-own");
+  mkdirSync(target);
+  mkdirSync(join(folder, "data"));
+  writeFileSync(join(folder, "data", "postmaster.pid"), `1\n${folder}/data\n1\n5432\n${target}\n`);
+  await expect(open(folder)).rejects.toMatchObject({ reason: "DATABASE_EMBEDDED_FAILED" });
+  expect(statSync(target).uid).toBe(0);
+  expect(readdirSync(tmpdir()).filter((name) => name.startsWith("persona-pg-"))).toEqual([]);
 });
 
 test.runIf(process.getuid?.() === 0)(

@@ -1,28 +1,20 @@
-import { randomBytes } from "node:crypto";
-import {
-  chownSync,
-  closeSync,
-  existsSync,
-  linkSync,
-  mkdirSync,
-  mkdtempSync,
-  openSync,
-  readdirSync,
-  readFileSync,
-  realpathSync,
-  renameSync,
-  rmSync,
-  statSync,
-  writeFileSync,
-} from "node:fs";
-import { tmpdir } from "node:os";
-import { dirname, join } from "node:path";
+import { chownSync, closeSync, mkdirSync, readdirSync, realpathSync, rmSync } from "node:fs";
+import { dirname } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { ServiceError } from "@persona-mesh/service";
 import { BINARIES_VERSION, findBinaries } from "./embedded/binaries.ts";
 import { claim, OWNER_FILE } from "./embedded/claim.ts";
 import { initCluster, SUPERUSER } from "./embedded/cluster.ts";
-import { canPass, pathFor, reachableBinaries } from "./embedded/passage.ts";
+import {
+  dataFolderOf,
+  logOf,
+  logTail,
+  makeSocketFolder,
+  openLog,
+  passwordOf,
+  removeSocketFolder,
+} from "./embedded/folder.ts";
+import { pathFor, reachableBinaries } from "./embedded/passage.ts";
 import {
   abandonedSocketFolder,
   clearDataFolder,
@@ -31,7 +23,7 @@ import {
   POLL_MS,
   runningPostmaster,
 } from "./embedded/postmaster.ts";
-import { type RunAs, runAs } from "./embedded/run-as.ts";
+import { runAs } from "./embedded/run-as.ts";
 import { Supervisor } from "./embedded/supervisor.ts";
 
 export interface EmbeddedOptions {
@@ -87,21 +79,13 @@ export async function openEmbedded(options: EmbeddedOptions): Promise<EmbeddedPo
         throw error;
       }
     }
-    const running = runningPostmaster(join(folder, DATA));
+    const running = runningPostmaster(dataFolderOf(folder));
     if (running?.ready) return attached(folder, running.pid, running.socketFolder);
     assertInTime(deadline, folder);
     await delay(ATTACH_POLL_MS);
   }
 }
 
-const DATA = "data";
-const LOG = "postgres.log";
-/** The port names the socket's file; nothing listens on TCP. */
-const SOCKET_FILE = ".s.PGSQL.5432";
-/** Longest path of a Unix socket: 103 bytes and a final zero on macOS, 107 on Linux. */
-const MAX_SOCKET_PATH = 103;
-/** The log starts anew at a start when it is larger than this; the one before is kept. */
-const MAX_LOG_BYTES = 16 * 1024 * 1024;
 const ATTACH_POLL_MS = 50;
 
 async function start(
@@ -117,7 +101,7 @@ async function start(
   // Who ends the server removes its folder.
   if (temporary && user !== undefined) chownSync(folder, user.uid, user.gid);
   const binaries = reachableBinaries(await findBinaries(), BINARIES_VERSION, user);
-  const dataFolder = join(folder, DATA);
+  const dataFolder = dataFolderOf(folder);
   await clearDataFolder(dataFolder);
 
   const initMs = initCluster(binaries, dataFolder, passwordOf(folder, SUPERUSER), user, durability === "durable");
@@ -131,8 +115,8 @@ async function start(
     await supervisor.ended;
     // The shell may have been killed before the server.
     if (runningPostmaster(dataFolder)?.pid === pid) await endPostmaster(pid, dataFolder);
-    if (dirname(socketFolder) !== folder && abandonedSocketFolder(dataFolder) === undefined)
-      rmSync(socketFolder, { recursive: true, force: true });
+    // One that was killed leaves it for the next.
+    if (abandonedSocketFolder(dataFolder) === undefined) removeSocketFolder(folder, socketFolder);
     giveBack();
     // The shell may not remove the folder itself where the one above is not its user's.
     if (temporary) rmSync(folder, { recursive: true, force: true });
@@ -163,6 +147,7 @@ async function start(
     }
     // Sessions of a killed server need a moment to see that it is gone, and PostgreSQL waits for none of them.
     if (!logTail(folder).includes("pre-existing shared memory block") || performance.now() > deadline) {
+      removeSocketFolder(folder, socketFolder);
       throw failed(folder, "ended while it started");
     }
     await delay(ATTACH_POLL_MS);
@@ -220,27 +205,6 @@ function settings(socketFolder: string, durability: "durable" | "scratch"): stri
   }).flatMap(([name, value]) => ["-c", `${name}=${value}`]);
 }
 
-/** In the folder, if the path is short enough for a socket and the server gets there; else in a temporary one. */
-function makeSocketFolder(folder: string, user: RunAs | undefined): string {
-  const inside = join(folder, "run");
-  const fits = Buffer.byteLength(join(inside, SOCKET_FILE)) <= MAX_SOCKET_PATH && canPass(inside, user);
-  if (fits) mkdirSync(inside, { recursive: true, mode: 0o700 });
-  // A killed server's comes to use again: whoever was connected finds the next one there.
-  const abandoned = abandonedSocketFolder(join(folder, DATA));
-  const socketFolder = fits
-    ? inside
-    : abandoned !== undefined && existsSync(abandoned)
-      ? abandoned
-      : mkdtempSync(join(shortTemporaryFolder(), "persona-pg-"));
-  if (user !== undefined) chownSync(socketFolder, user.uid, user.gid);
-  return socketFolder;
-}
-
-function shortTemporaryFolder(): string {
-  const folder = tmpdir();
-  return Buffer.byteLength(join(folder, "persona-pg-XXXXXX", SOCKET_FILE)) <= MAX_SOCKET_PATH ? folder : "/tmp";
-}
-
 function access(folder: string, socketFolder: string): Pick<EmbeddedPostgres, "url" | "password"> {
   return {
     password: (user) => passwordOf(folder, user),
@@ -252,29 +216,6 @@ function access(folder: string, socketFolder: string): Pick<EmbeddedPostgres, "u
   };
 }
 
-function passwordOf(folder: string, user: string): string {
-  const path = join(folder, `${user}.password`);
-  if (!existsSync(path)) {
-    const mine = `${path}.${process.pid}`;
-    writeFileSync(mine, randomBytes(24).toString("base64url"), { mode: 0o600, flush: true });
-    try {
-      // Whole or not at all, and the first of several wins.
-      linkSync(mine, path);
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw error;
-    } finally {
-      rmSync(mine);
-    }
-  }
-  return readFileSync(path, "utf8");
-}
-
-function openLog(folder: string): number {
-  const path = join(folder, LOG);
-  if (existsSync(path) && statSync(path).size > MAX_LOG_BYTES) renameSync(path, `${path}.1`);
-  return openSync(path, "a", 0o600);
-}
-
 function assertInTime(deadline: number, folder: string): void {
   if (performance.now() > deadline) throw failed(folder, "is not ready in time");
 }
@@ -282,15 +223,9 @@ function assertInTime(deadline: number, folder: string): void {
 function failed(folder: string, what: string): ServiceError {
   return new ServiceError(
     "DATABASE_EMBEDDED_FAILED",
-    `PostgreSQL in ${folder} ${what}; its words are in ${join(folder, LOG)}`,
+    `PostgreSQL in ${folder} ${what}; its words are in ${logOf(folder)}`,
     {
       cause: new Error(logTail(folder)),
     },
   );
-}
-
-/** The end of the server's log. */
-function logTail(folder: string): string {
-  const path = join(folder, LOG);
-  return existsSync(path) ? readFileSync(path, "utf8").slice(-1_000).split("\n").slice(-6).join("; ") : "";
 }

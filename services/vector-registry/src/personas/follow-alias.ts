@@ -1,13 +1,231 @@
+import { setImmediate as nextTurn } from "node:timers/promises";
+import { ServiceError, steeringErrors, toServiceError } from "@persona-mesh/service";
+import { type Selectable, sql } from "kysely";
+import { glassBrokenHere } from "../approvals/break-glass.ts";
+import type { PersonasTable } from "../database/schema.ts";
 import type { Mutation } from "../database/transaction.ts";
+import { ALIAS_NAME, PERSONA_NAME } from "../resource-name.ts";
+import { type ComposedRevision, composeRevision } from "./compose-revision.ts";
+import { moveActive } from "./move-active.ts";
+import { gateMessages, gateRefusal, lacksOnlyApproval, personaGate } from "./persona-gate.ts";
+import { tenantOf } from "./persona-rows.ts";
+import { keyOf, type RevisionKey, type RevisionRows, readManyRevisionRows, revisionName } from "./read-revision.ts";
+import { releaseReady } from "./release.ts";
+import { storeRevision } from "./store-revision.ts";
+import { specOf, type WrittenSpec } from "./written-spec.ts";
 
-/** An alias that has just been pointed at another version. */
+/** An alias that points at another version than before. */
 export interface MovedAlias {
   readonly vector: string;
   readonly alias: string;
-  /** What it points at now. */
+  /** What it points at from now on. */
   readonly digest: string;
 }
 
+/** The one alias whose moves are guarded, and may not leave behind what serves. */
+const PRODUCTION = "production";
+
+/**
+ * Take personas along with an alias. Called in the transaction that moves it, when the alias and its history are written and
+ * before the revision is taken.
+ *
+ * The rule:
+ *
+ * - The latest revision of every persona that uses the alias gets a successor with the cause ALIAS_MOVED, in which the alias
+ *   stands for its new version and nothing else is different. So does what is in force of a persona beside it, its released
+ *   and its active revision, where it is in step: where it stands for what the alias pointed at until now. A revision that
+ *   somebody activated to get away from that version stays what it is. The latest is numbered last: it stays the latest.
+ * - One that cannot be composed refuses the whole move, and says which and why. Other terms that were revoked meanwhile do not:
+ *   the gate keeps those out, and an emergency must not wait for personas that nobody is served.
+ * - `released` goes on to the newest successor whose gate is empty, and else stays.
+ * - The active persona goes on to its successor where the successor's gate is empty, or where the glass was broken in this
+ *   transaction and approval alone is missing. Otherwise a move of `production` is refused, for a rollback that leaves the old
+ *   version serving would be a lie; only where the active revision has a revoked version, and so is not served, is there
+ *   nothing to leave behind. A move of any other alias goes through without the active persona, and the audit says so: what is
+ *   tried out changes nothing in production that people have not approved.
+ *
+ * Nothing gets active or released past its gate by this: the database judges both again.
+ *
+ * @returns names of the new revisions
+ * @throws ServiceError with the reason of what cannot be composed, or of the closed gate
+ */
 export async function followAlias(mutation: Mutation, moved: MovedAlias): Promise<string[]> {
-  throw new Error(`not reached before ${mutation.actor} can move ${moved.alias}`);
+  const { tenant, active_persona: activePersona, active_number: activeNumber } = tenantOf(mutation);
+  const before = await digestBefore(mutation, moved);
+  const personas = await personasThatUse(mutation, moved);
+  const created: string[] = [];
+  let fromActive: RevisionKey | undefined;
+  for (const row of personas) {
+    const active = row.persona === activePersona ? activeNumber : null;
+    const successors = await succeed(mutation, row, { moved, before, active });
+    created.push(...[...successors.values()].map(revisionName));
+    if (active !== null) fromActive = successors.get(active);
+    // A tenant may have thousands of personas: other calls of this replica get their turn between them.
+    await nextTurn();
+  }
+  if (fromActive !== undefined) await takeActiveAlong(mutation, fromActive, ALIAS_NAME.format({ tenant, ...moved }));
+  if (created.length > 0) await releaseReady(mutation, { personas: personas.map(({ persona }) => persona) });
+  return created;
+}
+
+/** What the alias pointed at until now; undefined where it is new or goes nowhere. */
+async function digestBefore(
+  { db, tenantRow }: Mutation,
+  { vector, alias, digest }: MovedAlias,
+): Promise<string | undefined> {
+  const targets = await db
+    .selectFrom("alias_targets")
+    .select("digest")
+    .where("tenant", "=", tenantRow?.tenant ?? "")
+    .where("vector", "=", vector)
+    .where("alias", "=", alias)
+    .orderBy("number", "desc")
+    .limit(2)
+    .execute();
+  return targets.find((target) => target.digest !== digest)?.digest;
+}
+
+/** Personas whose latest revision uses the alias, or of which something in force does. */
+async function personasThatUse(
+  mutation: Mutation,
+  { vector, alias }: MovedAlias,
+): Promise<Selectable<PersonasTable>[]> {
+  const { tenant, active_persona: persona, active_number: number } = tenantOf(mutation);
+  const { rows } = await sql<Selectable<PersonasTable>>`
+    SELECT p.* FROM personas p
+    WHERE p.tenant = ${tenant} AND p.deleted_at IS NULL AND EXISTS (
+      SELECT FROM persona_terms t
+      WHERE t.tenant = p.tenant AND t.persona = p.persona AND t.vector = ${vector} AND t.alias = ${alias}
+        AND (t.number IN (p.latest, p.released) OR (t.persona = ${persona} AND t.number = ${number}::integer)))
+    ORDER BY p.persona`.execute(mutation.db);
+  return rows;
+}
+
+interface Move {
+  readonly moved: MovedAlias;
+  readonly before: string | undefined;
+  /** Number of the active revision, where it is this persona's. */
+  readonly active: number | null;
+}
+
+/** Give a persona's revisions their successors. @returns these by the number of what they succeed */
+async function succeed(
+  mutation: Mutation,
+  { tenant, persona, latest, released }: Selectable<PersonasTable>,
+  { moved, before, active }: Move,
+): Promise<ReadonlyMap<number, RevisionKey>> {
+  const inForce = [released, active].filter((number) => number !== null && number !== latest) as number[];
+  const numbers = [...new Set([...inForce, latest])].sort((a, b) => a - b);
+  const rows = await readManyRevisionRows(
+    mutation.db,
+    numbers.map((number) => ({ tenant, persona, number })),
+  );
+  const following = numbers.filter((number) => {
+    const uses = digestsOf(rows.get(keyOf({ tenant, persona, number })), moved);
+    return number === latest
+      ? uses.some((digest) => digest !== moved.digest)
+      : uses.length > 0 && uses.every((digest) => digest === before);
+  });
+  // The latest goes along with any of them, or something older would be the newest.
+  const succeeded = following.length === 0 ? [] : [...new Set([...following, latest])];
+  const successors = new Map<number, RevisionKey>();
+  for (const number of succeeded) {
+    const old = rows.get(keyOf({ tenant, persona, number })) as RevisionRows;
+    const composed = await composeSuccessor(mutation, PERSONA_NAME.format({ tenant, persona }), specWith(old, moved));
+    const key = { tenant, persona, number: latest + successors.size + 1 };
+    await storeRevision(mutation, key, { composed, cause: "ALIAS_MOVED" });
+    successors.set(number, key);
+  }
+  const newest = [...successors.values()].at(-1);
+  if (newest === undefined) return successors;
+  await mutation.db
+    .updateTable("personas")
+    .set({ latest: newest.number, etag: sql`etag + 1`, updated_at: mutation.now })
+    .where("tenant", "=", tenant)
+    .where("persona", "=", persona)
+    .execute();
+  mutation.audit({
+    action: "FollowAlias",
+    resource: PERSONA_NAME.format({ tenant, persona }),
+    before: { latest, ...(before === undefined ? {} : { version: before }) },
+    after: { latest: newest.number, version: moved.digest, successors: numbersOf(successors) },
+    reason: `${ALIAS_NAME.format({ tenant, ...moved })} was moved`,
+  });
+  return successors;
+}
+
+function digestsOf(rows: RevisionRows | undefined, { vector, alias }: MovedAlias): string[] {
+  return (rows?.terms ?? [])
+    .filter((term) => term.vector === vector && term.alias === alias)
+    .map(({ digest }) => digest);
+}
+
+/** What a revision stands for, with the alias standing for its new version. */
+function specWith(rows: RevisionRows, { vector, alias, digest }: MovedAlias): WrittenSpec {
+  const spec = specOf(rows);
+  const terms = spec.terms.map((term, index) => {
+    const stoodFor = rows.terms[index]?.digest ?? null;
+    return { ...term, digest: term.vector === vector && term.alias === alias ? digest : stoodFor };
+  });
+  return { ...spec, terms };
+}
+
+function numbersOf(successors: ReadonlyMap<number, RevisionKey>): Record<string, number> {
+  return Object.fromEntries([...successors].map(([number, successor]) => [number, successor.number]));
+}
+
+async function composeSuccessor(mutation: Mutation, persona: string, spec: WrittenSpec): Promise<ComposedRevision> {
+  try {
+    return await composeRevision(mutation.db, tenantOf(mutation), { persona, spec, inForce: true });
+  } catch (error) {
+    const { reason, message, metadata } = toServiceError(error, [steeringErrors]);
+    // A defect, or the database: no judgement of the persona.
+    if (reason === "INTERNAL") throw error;
+    throw new ServiceError(reason, `the alias cannot move, for "${persona}" follows it: ${message}`, {
+      metadata: { ...metadata, persona },
+      cause: error,
+    });
+  }
+}
+
+async function takeActiveAlong(mutation: Mutation, successor: RevisionKey, alias: string): Promise<void> {
+  const { tenant, active_number: number } = tenantOf(mutation);
+  const findings = await personaGate(mutation.db, successor);
+  const glass = findings.length === 0 || !lacksOnlyApproval(findings) ? undefined : await glassBrokenHere(mutation);
+  const active = { tenant, persona: successor.persona, number: number as number };
+  const resource = PERSONA_NAME.format(successor);
+  if (findings.length === 0 || glass !== undefined) {
+    const reason = `${alias} was moved`;
+    await moveActive(mutation, { to: successor, reason, glass });
+    mutation.audit({
+      action: "ActivatePersona",
+      resource,
+      before: { active: revisionName(active) },
+      after: { active: revisionName(successor), ...(glass === undefined ? {} : { breakGlass: glass }) },
+      reason,
+    });
+    return;
+  }
+  if (alias.endsWith(`/${PRODUCTION}`) && !(await isRevoked(mutation, active))) throw gateRefusal(successor, findings);
+  mutation.audit({
+    action: "LeaveActivePersona",
+    resource,
+    before: { active: revisionName(active) },
+    after: {
+      active: revisionName(active),
+      successor: revisionName(successor),
+      gate: gateMessages(findings).map(({ reason, message }) => ({ reason: reason ?? "", message: message ?? "" })),
+    },
+    reason: `${alias} was moved to what may not be active`,
+  });
+  mutation.context.log.warn(
+    { alias, active: revisionName(active), successor: revisionName(successor) },
+    "the active persona does not follow its alias: the gate of its next revision is closed",
+  );
+}
+
+/** Whether a revision has a version that is revoked: no worker serves it. */
+async function isRevoked({ db }: Mutation, key: RevisionKey): Promise<boolean> {
+  const findings = await personaGate(db, key);
+  return findings.some(({ reason }) => reason === "VERSION_REVOKED");
 }

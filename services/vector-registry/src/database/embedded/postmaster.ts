@@ -1,4 +1,4 @@
-import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { closeSync, constants, existsSync, openSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { ServiceError } from "@persona-mesh/service";
@@ -31,7 +31,13 @@ export async function clearDataFolder(dataFolder: string): Promise<void> {
   if (orphan !== undefined) await endPostmaster(orphan.pid, dataFolder);
   const lines = readLockFile(dataFolder);
   if (lines === undefined || commandOf(Number(lines[0])) === undefined) return;
-  writeFileSync(join(dataFolder, LOCK_FILE), [endedPid(), ...lines.slice(1)].join("\n"));
+  // The folder is the server's user's: root follows no link that lies there.
+  const file = openSync(join(dataFolder, LOCK_FILE), constants.O_WRONLY | constants.O_TRUNC | constants.O_NOFOLLOW);
+  try {
+    writeFileSync(file, [endedPid(), ...lines.slice(1)].join("\n"));
+  } finally {
+    closeSync(file);
+  }
 }
 
 /** Where the server that last ran on a data folder, and did not end by itself, had its socket. */
