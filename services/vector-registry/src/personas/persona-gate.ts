@@ -1,0 +1,55 @@
+import type { MessageInitShape } from "@bufbuild/protobuf";
+import type { GateFindingSchema } from "@persona-mesh/protocol/registry";
+import { isReason, ServiceError } from "@persona-mesh/service";
+import { sql } from "kysely";
+import type { Tx } from "../database/transaction.ts";
+import { type RevisionKey, revisionName } from "./read-revision.ts";
+
+/** One thing that stands between a revision and production, as the database sees it. */
+export interface GateRow {
+  /** Null for the whole. */
+  readonly term: number | null;
+  readonly reason: string;
+  readonly message: string;
+}
+
+/** What stands in the way of a revision now; empty when nothing does. */
+export async function personaGate(db: Tx, { tenant, persona, number }: RevisionKey): Promise<GateRow[]> {
+  const { rows } = await sql<GateRow>`
+    SELECT term, reason, message FROM persona_gate(${tenant}, ${persona}, ${number})
+    ORDER BY term NULLS LAST, reason, message`.execute(db);
+  return rows;
+}
+
+export function gateMessages(findings: readonly GateRow[]): MessageInitShape<typeof GateFindingSchema>[] {
+  return findings.map(({ term, reason, message }) => ({ reason, message, ...(term === null ? {} : { term }) }));
+}
+
+/** Whether approval alone is missing: what break-glass can skip. */
+export function lacksOnlyApproval(findings: readonly GateRow[]): boolean {
+  return findings.every(({ reason }) => reason === "NOT_APPROVED");
+}
+
+/** So many findings are told in an error; the revision itself lists all of them. */
+const MAX_TOLD = 8;
+
+/** The refusal of a revision whose gate is closed: under the first finding's reason, with all of them. */
+export function gateRefusal(key: RevisionKey, findings: readonly GateRow[]): ServiceError {
+  // What break-glass cannot skip comes first: who only lacks approvals sees that.
+  const first = findings.find(({ reason }) => reason !== "NOT_APPROVED") ?? (findings[0] as GateRow);
+  const told = findings
+    .slice(0, MAX_TOLD)
+    .map(({ term, reason, message }) => `[${reason}] ${term === null ? "" : `term ${term + 1}: `}${message}`);
+  const more = findings.length > told.length ? `; and ${findings.length - told.length} more` : "";
+  return new ServiceError(
+    isReason(first.reason) ? first.reason : "NOT_COMPOSED",
+    `"${revisionName(key)}" cannot be in production: ${told.join("; ")}${more}`,
+    {
+      metadata: {
+        resource: revisionName(key),
+        findings: String(findings.length),
+        ...Object.fromEntries(told.map((text, index) => [`finding${index}`, text])),
+      },
+    },
+  );
+}

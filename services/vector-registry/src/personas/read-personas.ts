@@ -1,0 +1,113 @@
+import type { MessageInitShape } from "@bufbuild/protobuf";
+import type {
+  GetPersonaRequest,
+  GetPersonaResponseSchema,
+  GetPersonaRevisionRequest,
+  GetPersonaRevisionResponseSchema,
+  ListPersonaRevisionsRequest,
+  ListPersonaRevisionsResponseSchema,
+  ListPersonasRequest,
+  ListPersonasResponseSchema,
+} from "@persona-mesh/protocol/registry";
+import { type CallContext, ServiceError } from "@persona-mesh/service";
+import { sql } from "kysely";
+import { pageOf } from "../paging.ts";
+import type { Registry } from "../registry.ts";
+import { PERSONA_NAME, REVISION_NAME, TENANT_NAME } from "../resource-name.ts";
+import { fittingPage } from "./fitting-page.ts";
+import { gatedRevision, personaMessage, personaMessages } from "./persona-message.ts";
+import { readPersona } from "./persona-rows.ts";
+
+export async function getPersona(
+  { transactor }: Registry,
+  { name }: GetPersonaRequest,
+  context: CallContext,
+): Promise<MessageInitShape<typeof GetPersonaResponseSchema>> {
+  const ids = PERSONA_NAME.parse(name, "name");
+  return transactor.read(context, ids.tenant, name, async (db) => ({
+    persona: await personaMessage(db, await readPersona(db, ids)),
+  }));
+}
+
+/** In the order of their ids. */
+export async function listPersonas(
+  { transactor }: Registry,
+  request: ListPersonasRequest,
+  context: CallContext,
+): Promise<MessageInitShape<typeof ListPersonasResponseSchema>> {
+  const { tenant } = TENANT_NAME.parse(request.parent, "parent");
+  const query = ["personas", tenant, request.showDeleted];
+  const { limit, after } = pageOf(request, ...query);
+  return transactor.read(context, tenant, request.parent, async (db) => {
+    const rows = await db
+      .selectFrom("personas")
+      .selectAll()
+      .select(({ selectFrom }) =>
+        selectFrom("persona_terms")
+          .select(sql<number>`coalesce(sum(cardinality(layers)), 0)::integer`.as("layers"))
+          .whereRef("persona_terms.tenant", "=", "personas.tenant")
+          .whereRef("persona_terms.persona", "=", "personas.persona")
+          .whereRef("persona_terms.number", "=", "personas.latest")
+          .as("layers"),
+      )
+      .where("tenant", "=", tenant)
+      .$if(!request.showDeleted, (select) => select.where("deleted_at", "is", null))
+      .$if(after !== undefined, (select) => select.where("persona", ">", after as string))
+      .orderBy("persona")
+      .limit(limit + 1)
+      .execute();
+    const sizes = rows.map(({ description, layers }) => 4 * description.length + 2 * (layers ?? 0) + NAMES_BYTES);
+    const { rows: shown, nextPageToken } = fittingPage(request, sizes, ...query).take(rows, ({ persona }) => persona);
+    return { personas: await personaMessages(db, tenant, shown), nextPageToken };
+  });
+}
+
+/** What the names in a persona take at most: 16 terms, each with a digest. */
+const NAMES_BYTES = 6_000;
+
+export async function getPersonaRevision(
+  { transactor }: Registry,
+  { name }: GetPersonaRevisionRequest,
+  context: CallContext,
+): Promise<MessageInitShape<typeof GetPersonaRevisionResponseSchema>> {
+  const { number, ...ids } = REVISION_NAME.parse(name, "name");
+  return transactor.read(context, ids.tenant, name, async (db) => ({
+    revision: await gatedRevision(db, { ...ids, number: Number(number) }),
+  }));
+}
+
+/** Newest first. */
+export async function listPersonaRevisions(
+  { transactor }: Registry,
+  request: ListPersonaRevisionsRequest,
+  context: CallContext,
+): Promise<MessageInitShape<typeof ListPersonaRevisionsResponseSchema>> {
+  const ids = PERSONA_NAME.parse(request.parent, "parent");
+  const query = ["revisions", ids.tenant, ids.persona];
+  const page = pageOf(request, ...query);
+  const after = numberIn(page.after);
+  return transactor.read(context, ids.tenant, request.parent, async (db) => {
+    await readPersona(db, ids);
+    const rows = await db
+      .selectFrom("persona_revisions")
+      .select(["number", sql<number>`octet_length(composition::text)`.as("bytes")])
+      .where("tenant", "=", ids.tenant)
+      .where("persona", "=", ids.persona)
+      .$if(after !== undefined, (select) => select.where("number", "<", after as number))
+      .orderBy("number", "desc")
+      .limit(page.limit + 1)
+      .execute();
+    const sizes = rows.map(({ bytes }) => bytes + NAMES_BYTES);
+    const taken = fittingPage(request, sizes, ...query).take(rows, ({ number }) => String(number));
+    const revisions = [];
+    for (const { number } of taken.rows) revisions.push(await gatedRevision(db, { ...ids, number }));
+    return { revisions, nextPageToken: taken.nextPageToken };
+  });
+}
+
+/** The number that a page goes on after. @throws ServiceError INVALID_ARGUMENT for what no page ends with */
+export function numberIn(after: string | undefined): number | undefined {
+  if (after === undefined) return undefined;
+  if (/^[1-9][0-9]{0,8}$/.test(after)) return Number(after);
+  throw ServiceError.invalid([{ field: "page_token", description: "is not one that this list has given" }]);
+}
