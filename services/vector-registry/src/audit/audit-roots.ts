@@ -175,6 +175,7 @@ export class AuditRoots implements AsyncDisposable {
     const { acceptLostRoots, log } = this.#options;
     await this.#locked("wait", async (tx) => {
       const { copied, newest } = await this.#copyOrAccept(tx, acceptLostRoots);
+      this.#newest = newest?.number ?? 0n;
       if (copied > 0)
         log.info({ roots: copied, file: this.#outside.path }, "audit roots were copied out of the database");
       log.info({ root: String(this.#newest), keyId: this.keyId }, "audit roots agree with the database");
