@@ -1,0 +1,403 @@
+import { join } from "node:path";
+import type { Logger } from "@persona-mesh/service";
+import { LocalCache } from "./cache/local-cache.ts";
+import { ContactClock } from "./contact-clock.ts";
+import type { LoadingModel } from "./load-revision.ts";
+import { type Picture, type RevokedVersion, revisionsOf, revocationsOf, type Update, updated } from "./picture.ts";
+import { mayPass, type Problem } from "./problem.ts";
+import { RegistryCatalog } from "./registry-catalog.ts";
+import { RegistryConnection, type RegistryTarget } from "./registry-connection.ts";
+import { problemsOf, type SourceState } from "./source-state.ts";
+import { TenantLoader } from "./tenant-loader.ts";
+import { type NeededVersion, VersionContents } from "./version-contents.ts";
+import { WatchClient, type WatchOptions } from "./watch-client.ts";
+import { WorkerReporter } from "./worker-reporter.ts";
+
+export interface RegistryOptions extends RegistryTarget {
+  /** Stable name of this worker. */
+  readonly worker: string;
+  /** Of all caches: each model and worker has one of its own in it. */
+  readonly cacheFolder: string;
+  readonly cacheBytes: number;
+  /** Told each time the registry is reached anew. */
+  readonly onConnected?: () => void;
+  readonly watch?: Pick<WatchOptions, "silenceMs" | "backoff">;
+  /** How long versions are waited for. @default 10 s */
+  readonly patienceMs?: number;
+  /** How long after a problem that may pass it is tried again. @default 15 s */
+  readonly retryMs?: number;
+}
+
+/** Updates that wait while versions are fetched; more make the registry wait. */
+const MAX_WAITING = 256;
+
+const RETRY = 15_000;
+
+/** Pictures that follow each other closely are written to the disk once. Milliseconds. */
+const KEEP_DELAY = 50;
+
+/** How often the time of the last word is written. Milliseconds. */
+const CONTACT_INTERVAL = 10_000;
+
+/** What the pipeline works off, in order. */
+type Work =
+  | { readonly kind: "update"; readonly update: Update; readonly receivedAt: number }
+  | { readonly kind: "bookmark"; readonly revision: bigint }
+  /** Load again what was kept out. */
+  | { readonly kind: "again" };
+
+/**
+ * The registry's personas in this worker: follows the registry, loads what it says, puts it in force an update at a time, and
+ * keeps it on the disk for a start without the registry.
+ *
+ * Revocations go ahead of all else: they are on the disk, and act, before the next message is read, whatever still waits for
+ * bytes. The rest takes effect in the order of the revisions; where nothing is to be fetched, in the turn of the event loop in
+ * which the message came.
+ */
+export class RegistryPersonas implements AsyncDisposable {
+  readonly catalog: RegistryCatalog;
+  /** Resolves once there is a whole picture, of the registry or of the cache. */
+  readonly ready: Promise<void>;
+  readonly #becomeReady: () => void;
+  readonly #model: LoadingModel;
+  readonly #options: RegistryOptions;
+  readonly #log: Logger;
+  readonly #clock: ContactClock;
+  readonly #cache: LocalCache;
+  readonly #connection: RegistryConnection;
+  readonly #contents: VersionContents;
+  readonly #reporter: WorkerReporter;
+  readonly #closing = new AbortController();
+  #watch: WatchClient | undefined;
+  #picture: Picture | undefined;
+  #state: SourceState = { kind: "NOT_READY" };
+  #waiting: Work[] = [];
+  #working: Promise<void> | undefined;
+  #problems: readonly Problem[] = [];
+  /** The last attempts to reach the registry that failed, one after the other; 0 while it is heard. */
+  #failures = 1;
+  #isConnected = false;
+  #isDurable = true;
+  /** What may be acknowledged. */
+  #appliedRevision = 0n;
+  #retry: NodeJS.Timeout | undefined;
+  #keeping: Promise<void> = Promise.resolve();
+  #keepTimer: NodeJS.Timeout | undefined;
+  #isKept = true;
+  readonly #contactTimer: NodeJS.Timeout;
+
+  /**
+   * Go on from the cache, and begin to follow the registry.
+   *
+   * @throws Error when the cache's folder cannot be used
+   */
+  static async open(options: RegistryOptions, model: LoadingModel, log: Logger): Promise<RegistryPersonas> {
+    const folder = join(options.cacheFolder, model.modelChecksum, options.worker);
+    const cache = await LocalCache.open({ folder, maxBytes: options.cacheBytes }, log);
+    const personas = new RegistryPersonas(options, model, cache, log);
+    await personas.#goOnFromCache();
+    personas.#follow();
+    return personas;
+  }
+
+  private constructor(options: RegistryOptions, model: LoadingModel, cache: LocalCache, log: Logger) {
+    this.#options = options;
+    this.#model = model;
+    this.#cache = cache;
+    this.#log = log;
+    this.#clock = new ContactClock();
+    this.catalog = new RegistryCatalog(() => this.#clock.age());
+    this.#connection = new RegistryConnection(options);
+    const identity = { worker: options.worker, modelChecksum: model.modelChecksum };
+    const { patienceMs } = options;
+    this.#contents = new VersionContents(
+      cache,
+      this.#connection,
+      { ...identity, ...(patienceMs === undefined ? {} : { patienceMs }) },
+      { log, signal: this.#closing.signal },
+    );
+    this.#reporter = new WorkerReporter(this.#connection, identity, log);
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.ready = promise;
+    this.#becomeReady = resolve;
+    this.#contactTimer = setInterval(() => this.#keep(), CONTACT_INTERVAL);
+    this.#contactTimer.unref();
+  }
+
+  get state(): SourceState {
+    return this.#state;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#closing.abort();
+    clearTimeout(this.#retry);
+    clearInterval(this.#contactTimer);
+    this.#waiting = [];
+    await this.#watch?.[Symbol.asyncDispose]();
+    await this.#reporter[Symbol.asyncDispose]();
+    this.#connection[Symbol.dispose]();
+    await this.#working;
+    this.#keepNow();
+    await this.#keeping;
+    await this.#cache.close();
+  }
+
+  async #goOnFromCache(): Promise<void> {
+    const { cached, revoked } = this.#cache;
+    this.catalog.revoke(revoked);
+    if (cached === undefined) return;
+    if (!this.#clock.resume(cached.lastContact)) {
+      this.#log.error(
+        { lastContact: new Date(cached.lastContact) },
+        "the clock was set back: how old the cached personas are is unknown, and none is served until the registry has answered",
+      );
+    }
+    await this.#putInForce(cached.picture, new Set(cached.picture.tenants.keys()), false);
+    this.#log.info(
+      { revision: cached.picture.revision, tenants: cached.picture.tenants.size, ageMs: Math.round(this.#clock.age()) },
+      "personas of the cache in force",
+    );
+  }
+
+  #follow(): void {
+    const { modelChecksum } = this.#model;
+    const options = { modelChecksum, worker: this.#options.worker, ...this.#options.watch };
+    this.#watch = new WatchClient(this.#connection, options, {
+      onContact: () => this.#contacted(),
+      onUpdate: (update) => this.#take(update),
+      onBookmark: (revision) => this.#takeBookmark(revision),
+      onLost: (error, retryInMs) => this.#lost(error, retryInMs),
+    });
+  }
+
+  #contacted(): void {
+    this.#failures = 0;
+    if (this.#isConnected) return;
+    this.#isConnected = true;
+    this.#log.info("the registry is heard");
+    this.#options.onConnected?.();
+    if (this.#picture !== undefined) this.#tell();
+  }
+
+  #lost(error: unknown, retryInMs: number): void {
+    this.#failures++;
+    const silence = this.#options.watch?.silenceMs ?? 15_000;
+    // Streams end for good reasons too, and the next one is there at once.
+    const isStale = this.#failures > 1 || this.#clock.age() >= silence;
+    this.#log[isStale ? "warn" : "debug"]({ err: error, retryInMs: Math.round(retryInMs) }, "the watch was lost");
+    if (!isStale) return;
+    this.#isConnected = false;
+    this.#tell();
+  }
+
+  async #take(update: Update): Promise<void> {
+    const receivedAt = performance.now();
+    this.#clock.heard();
+    await this.#revoke(update);
+    // What came before a snapshot is void.
+    if (update.kind === "snapshot") this.#waiting = [];
+    const worked = this.#enqueue({ kind: "update", update, receivedAt });
+    if (this.#waiting.length >= MAX_WAITING) await worked;
+  }
+
+  async #takeBookmark(revision: bigint): Promise<void> {
+    this.#clock.heard();
+    if (!this.#isDurable) await this.#remember([]);
+    // One says what the one before it said.
+    if (this.#waiting.at(-1)?.kind === "bookmark") this.#waiting.pop();
+    void this.#enqueue({ kind: "bookmark", revision });
+  }
+
+  /** What is revoked is on the disk first, then it acts: who sees it act will not see it served again. */
+  async #revoke(update: Update): Promise<void> {
+    const revoked = revocationsOf(update).filter((each) => !this.catalog.isRevoked(each));
+    if (revoked.length > 0 || !this.#isDurable || update.kind === "snapshot") {
+      await this.#remember(revoked);
+    }
+    if (revoked.length === 0) return;
+    // Where it could not be written too: not serving it is more than remembering.
+    this.catalog.revoke(revoked);
+    this.#log.warn({ revoked, revision: update.revision, isDurable: this.#isDurable }, "versions revoked");
+  }
+
+  async #remember(revoked: readonly RevokedVersion[]): Promise<void> {
+    const was = this.#isDurable;
+    this.#isDurable = await this.#cache.revoke(revoked);
+    if (this.#isDurable === was) return;
+    // The picture on the disk was deleted in the meantime.
+    this.#isKept = false;
+    if (this.#picture === undefined) return;
+    this.#tell();
+    this.#keep();
+  }
+
+  /** @returns when all that waits is worked off */
+  #enqueue(work: Work): Promise<void> {
+    if (this.#closing.signal.aborted) return Promise.resolve();
+    this.#waiting.push(work);
+    this.#working ??= this.#workOff().finally(() => {
+      this.#working = undefined;
+    });
+    return this.#working;
+  }
+
+  async #workOff(): Promise<void> {
+    for (let work = this.#waiting.shift(); work !== undefined; work = this.#waiting.shift()) {
+      try {
+        await this.#work(work);
+      } catch (error) {
+        // A defect of ours: nothing was put in force by halves, and the next snapshot brings everything.
+        this.#log.error({ err: error }, "an update could not be put in force");
+      }
+      if (this.#closing.signal.aborted) return;
+    }
+  }
+
+  async #work(work: Work): Promise<void> {
+    switch (work.kind) {
+      case "update": {
+        const { picture, touched } = updated(this.#picture, work.update);
+        if (!(await this.#putInForce(picture, touched, true))) return;
+        const { kind, revision, changes } = work.update;
+        const millis = performance.now() - work.receivedAt;
+        this.#log.debug({ kind, revision, changes: changes.length, millis }, "in force");
+        return;
+      }
+      case "bookmark": {
+        if (this.#picture === undefined || this.#picture.revision === work.revision) return;
+        this.#picture = { ...this.#picture, revision: work.revision };
+        this.#tell();
+        return;
+      }
+      case "again": {
+        if (this.#picture === undefined) return;
+        const tenants = this.#problems.filter(mayPass).map(({ tenant }) => tenant);
+        await this.#putInForce(this.#picture, new Set(tenants), true);
+      }
+    }
+  }
+
+  /** @returns false when the worker was told to end meanwhile */
+  async #putInForce(picture: Picture, touched: ReadonlySet<string>, mayFetch: boolean): Promise<boolean> {
+    const inUse = new Set([...picture.tenants.values()].flatMap(revisionsOf).flatMap(digestsOf));
+    if (mayFetch) await this.#prefetch(picture, touched, inUse);
+    const isRevoked = (version: NeededVersion) => this.catalog.isRevoked(version);
+    const loader = new TenantLoader({ model: this.#model, contents: this.#contents, mayFetch, inUse, isRevoked });
+    const served = new Map<string, Awaited<ReturnType<TenantLoader["load"]>>>();
+    for (const tenant of touched) {
+      const tenantPicture = picture.tenants.get(tenant);
+      const before = this.catalog.tenants.get(tenant);
+      served.set(tenant, tenantPicture && (await loader.load(tenant, tenantPicture, before)));
+    }
+    if (this.#closing.signal.aborted) return false;
+    // From here to the end nothing else runs: calls see the picture before, or this one.
+    for (const [tenant, each] of served) this.catalog.set(tenant, each);
+    this.#picture = picture;
+    this.#problems = this.#findProblems();
+    this.#isKept = !mayFetch;
+    this.#becomeReady();
+    this.#tell();
+    if (mayFetch) this.#keep();
+    this.#tryAgainLater();
+    return true;
+  }
+
+  async #prefetch(picture: Picture, touched: ReadonlySet<string>, inUse: ReadonlySet<string>): Promise<void> {
+    const needed = [...touched].flatMap((tenant): NeededVersion[] => {
+      const tenantPicture = picture.tenants.get(tenant);
+      const digests = tenantPicture === undefined ? [] : revisionsOf(tenantPicture).flatMap(digestsOf);
+      return digests.map((digest) => ({ tenant, digest }));
+    });
+    await this.#contents.prefetch(
+      needed.filter((version) => !this.catalog.isRevoked(version)),
+      inUse,
+    );
+  }
+
+  #findProblems(): Problem[] {
+    const problems = [...this.catalog.tenants].flatMap(([tenant, { active, personas }]) =>
+      [...personas.values(), ...(active === undefined ? [] : [active])].flatMap((slot) => {
+        // What is revoked should not be served, and its bytes are nowhere to be had.
+        const isRevoked = slot.versionDigests.some((digest) => this.catalog.isRevoked({ tenant, digest }));
+        return slot.kind === "kept-out" && !isRevoked ? [slot.problem] : [];
+      }),
+    );
+    // The active persona is mostly a released one too.
+    return [...new Map(problems.map((problem) => [problem.resource, problem])).values()];
+  }
+
+  #tryAgainLater(): void {
+    clearTimeout(this.#retry);
+    if (!this.#problems.some(mayPass)) return;
+    this.#retry = setTimeout(() => void this.#enqueue({ kind: "again" }), this.#options.retryMs ?? RETRY);
+    this.#retry.unref();
+  }
+
+  /** Work out the state, log its changes, report it. */
+  #tell(): void {
+    const before = this.#state;
+    this.#state = this.#stateNow();
+    if (this.#isDurable && this.#picture !== undefined) this.#appliedRevision = this.#picture.revision;
+    const problems = problemsOf(this.#state);
+    if (this.#state.kind !== before.kind || !isSame(problems, problemsOf(before))) {
+      const revision = this.#picture?.revision;
+      this.#log[this.#state.kind === "READY" ? "info" : "warn"](
+        { state: this.#state.kind, was: before.kind, revision, problems },
+        "state towards the registry",
+      );
+    }
+    if (this.#isConnected) this.#reporter.report({ state: this.#state, appliedRevision: this.#appliedRevision });
+  }
+
+  #stateNow(): SourceState {
+    if (this.#picture === undefined) return { kind: "NOT_READY" };
+    const { revision } = this.#picture;
+    const problems = this.#isDurable ? this.#problems : [NOT_DURABLE, ...this.#problems];
+    if (!this.#isConnected) return { kind: "STALE", revision, problems };
+    return problems.length === 0 ? { kind: "READY", revision } : { kind: "ERROR", revision, problems };
+  }
+
+  /** Write picture and contact to the disk, soon. */
+  #keep(): void {
+    if (this.#closing.signal.aborted) return;
+    this.#keepTimer ??= setTimeout(() => this.#keepNow(), KEEP_DELAY);
+  }
+
+  #keepNow(): void {
+    clearTimeout(this.#keepTimer);
+    this.#keepTimer = undefined;
+    this.#keeping = this.#keeping.then(async () => {
+      const picture = this.#picture;
+      const { lastHeard } = this.#clock;
+      // The contact says how fresh the picture on the disk is: while another one is on its way, that is not known.
+      const isCurrent = this.#working === undefined;
+      if (picture === undefined || lastHeard === undefined) return;
+      if (!this.#isKept) {
+        this.#isKept = true;
+        this.#isKept = (await this.#cache.keep(picture, this.catalog.revocations)) && this.#isKept;
+      }
+      if (this.#isKept && isCurrent && this.#isDurable) await this.#cache.heard(lastHeard);
+    });
+  }
+}
+
+const NOT_DURABLE: Problem = {
+  tenant: "",
+  resource: "",
+  reason: "REVOCATIONS_NOT_DURABLE",
+  message: "revocations act but could not be written to the disk; a start without the registry will serve no persona",
+};
+
+function digestsOf({ terms }: { readonly terms: readonly { readonly digest: string }[] }): string[] {
+  return terms.map(({ digest }) => digest);
+}
+
+function isSame(some: readonly Problem[], others: readonly Problem[]): boolean {
+  return (
+    some.length === others.length &&
+    some.every(({ resource, reason }, i) => {
+      const other = others[i];
+      return other?.resource === resource && other.reason === reason;
+    })
+  );
+}
