@@ -411,7 +411,11 @@ describe("the active persona", () => {
     ).toBe("accepted");
     expect(await switchTo(rows.approve("acme", 3, "bob"), ...persona([[3, 10]]))).toBe("ALPHA_NOT_VALIDATED");
     expect(await switchTo(rows.evaluate("acme", 1, -20, 20, 2), ...persona([[1, 40]]))).toBe("ALPHA_NOT_VALIDATED");
-    expect(await switchTo(rows.evaluate("acme", 1, -80, 80, 2), ...persona([[1, 60]]))).toBe("ALPHA_OVER_CAP");
+    // Approved before it was validated that far: approving it is asked for anew.
+    expect(await switchTo(rows.evaluate("acme", 1, -80, 80, 2), ...persona([[1, 60]]))).toBe("NOT_APPROVED");
+    expect(
+      await switchTo(rows.evaluate("acme", 1, -80, 80, 2), rows.approve("acme", 1, "dora"), ...persona([[1, 60]])),
+    ).toBe("ALPHA_OVER_CAP");
     expect(await switchTo(...persona([]))).toBe("NOT_COMPOSED");
     expect(await switchTo(...persona([[1, 40]]), ...rows.revoke("acme", 1))).toBe("VERSION_REVOKED");
   });

@@ -215,6 +215,7 @@ export interface ApprovalsTable {
   digest: string;
   decision: "APPROVE" | "REJECT";
   approver: string;
+  evaluation: Generated<number>;
   reason: Generated<string>;
   created_at: Now;
   expires_at: Date;
