@@ -313,6 +313,8 @@ CREATE TABLE approvals (
   digest sha256_hex NOT NULL,
   decision text NOT NULL CHECK (decision IN ('APPROVE', 'REJECT')),
   approver subject NOT NULL,
+  -- Number of the evaluation that held when it was made, 0 for none: what the approver could see of the version.
+  evaluation integer NOT NULL DEFAULT 0,
   reason reason NOT NULL DEFAULT '',
   created_at timestamptz NOT NULL DEFAULT now(),
   expires_at timestamptz NOT NULL CHECK (expires_at > created_at),
@@ -364,11 +366,21 @@ DECLARE
   lifetime bigint;
 BEGIN
   IF TG_OP = 'UPDATE' THEN
-    IF ROW(OLD.tenant, OLD.approval, OLD.vector, OLD.digest, OLD.decision, OLD.approver, OLD.reason, OLD.created_at, OLD.expires_at)
+    IF ROW(OLD.tenant, OLD.approval, OLD.vector, OLD.digest, OLD.decision, OLD.approver, OLD.evaluation, OLD.reason, OLD.created_at,
+           OLD.expires_at)
        IS DISTINCT FROM
-       ROW(NEW.tenant, NEW.approval, NEW.vector, NEW.digest, NEW.decision, NEW.approver, NEW.reason, NEW.created_at, NEW.expires_at)
+       ROW(NEW.tenant, NEW.approval, NEW.vector, NEW.digest, NEW.decision, NEW.approver, NEW.evaluation, NEW.reason, NEW.created_at,
+           NEW.expires_at)
        OR OLD.revoked_at IS NOT NULL THEN
       RAISE EXCEPTION 'an approval can only be withdrawn, once' USING ERRCODE = 'PM001', CONSTRAINT = 'APPROVAL_IMMUTABLE';
+    END IF;
+    PERFORM take_turn(NEW.tenant);
+    -- Taking a rejection of one's own version away would be approving it by the back door.
+    IF NEW.decision = 'REJECT' AND EXISTS (
+         SELECT FROM versions v WHERE (v.tenant, v.vector, v.digest) = (NEW.tenant, NEW.vector, NEW.digest)
+           AND NEW.revoked_by IN (v.submitter, v.requested_by)) THEN
+      RAISE EXCEPTION '% made version % and cannot withdraw its rejection', NEW.revoked_by, NEW.digest
+        USING ERRCODE = 'PM001', CONSTRAINT = 'SELF_APPROVAL';
     END IF;
     RETURN NEW;
   END IF;
@@ -393,6 +405,8 @@ BEGIN
   -- It holds from now on, as long as the policy lets it, and nobody has withdrawn it yet.
   NEW.created_at := now();
   NEW.expires_at := least(NEW.expires_at, now() + make_interval(secs => lifetime));
+  NEW.evaluation := coalesce((SELECT max(e.number) FROM evaluations e
+    WHERE (e.tenant, e.vector, e.digest) = (NEW.tenant, NEW.vector, NEW.digest)), 0);
   NEW.revoked_at := NULL;
   NEW.revoked_by := NULL;
   RETURN NEW;
@@ -458,6 +472,27 @@ RETURNS TABLE (reason text, message text) LANGUAGE sql STABLE SET search_path = 
     FROM approval_of(of_tenant, of_vector, of_digest) a
     WHERE a.rejected OR (a.approvals >= a.required) IS NOT TRUE
   UNION ALL
+  -- Who approved a version approved of the alphas that it was validated for by then: where a range that somebody widened
+  -- later is used, approvals are asked for anew.
+  SELECT 'NOT_APPROVED', format('version %s has %s of %s approvals that were given when alpha %s was validated',
+                                of_digest, c.covering, a.required, round(at_alpha / 100.0, 2))
+    FROM approval_of(of_tenant, of_vector, of_digest) a,
+      LATERAL (
+        SELECT count(DISTINCT p.approver) AS covering
+        FROM approvals p
+        JOIN evaluations e ON (e.tenant, e.vector, e.digest, e.number) = (p.tenant, p.vector, p.digest, p.evaluation)
+        JOIN tenants t ON t.tenant = p.tenant
+        WHERE (p.tenant, p.vector, p.digest) = (of_tenant, of_vector, of_digest) AND p.decision = 'APPROVE'
+          AND p.revoked_at IS NULL AND p.expires_at > now() AND at_alpha BETWEEN e.alpha_min AND e.alpha_max
+          AND (cardinality(t.approvers) = 0 OR p.approver = ANY (t.approvers))) c
+    WHERE at_alpha IS NOT NULL AND a.approvals >= a.required AND c.covering < a.required
+      AND at_alpha BETWEEN (SELECT v.alpha_min FROM evaluations v
+                            WHERE (v.tenant, v.vector, v.digest) = (of_tenant, of_vector, of_digest)
+                            ORDER BY v.number DESC LIMIT 1)
+                       AND (SELECT v.alpha_max FROM evaluations v
+                            WHERE (v.tenant, v.vector, v.digest) = (of_tenant, of_vector, of_digest)
+                            ORDER BY v.number DESC LIMIT 1)
+  UNION ALL
   SELECT 'ALPHA_NOT_VALIDATED',
          CASE WHEN e.alpha_min IS NULL THEN format('version %s has no validated range of alphas', of_digest)
               ELSE format('alpha %s is outside the validated range %s to %s of version %s', round(at_alpha / 100.0, 2),
@@ -485,7 +520,25 @@ RETURNS TABLE (term integer, reason text, message text) LANGUAGE sql STABLE SET 
   SELECT NULL, 'NOT_COMPOSED', 'the revision has no stored composition'
     WHERE NOT EXISTS (SELECT FROM persona_revisions r, persona_terms t
                       WHERE (r.tenant, r.persona, r.number) = (of_tenant, of_persona, of_number)
-                        AND (t.tenant, t.persona, t.number) = (of_tenant, of_persona, of_number))
+                        AND (t.tenant, t.persona, t.number) = (of_tenant, of_persona, of_number)
+                        AND jsonb_path_exists(r.composition, 'lax $.layers[*].dose ? (@ >= 0)'))
+  UNION ALL
+  -- Composed under a higher cap than today's. The budget and its tolerance are those of packages/steering.
+  SELECT NULL, 'DOSE_OVER_BUDGET',
+         format('dose %s at a layer and %s in all are over the budget of cap %s', round(d.largest::numeric, 3),
+                round(d.total::numeric, 3), round(c.cap / 100.0, 2))
+    FROM persona_revisions r,
+      LATERAL (SELECT max(dose::float8) AS largest, sum(dose::float8) AS total
+               FROM jsonb_path_query(r.composition, 'lax $.layers[*].dose ? (@ >= 0)') dose) d,
+      LATERAL (SELECT coalesce(n.alpha_cap_hundredths, CASE n.context WHEN 'INTERNAL' THEN 80 ELSE 50 END) AS cap
+               FROM tenants n WHERE n.tenant = of_tenant) c
+    WHERE (r.tenant, r.persona, r.number) = (of_tenant, of_persona, of_number)
+      AND (d.largest > c.cap / 100.0 * 1.0004 OR d.total > 2 * c.cap / 100.0 * 1.0004)
+  UNION ALL
+  SELECT NULL, 'MODEL_NOT_FOUND', format('model %s is not registered any more', r.model_checksum)
+    FROM persona_revisions r
+    WHERE (r.tenant, r.persona, r.number) = (of_tenant, of_persona, of_number)
+      AND NOT EXISTS (SELECT FROM models m WHERE m.model_checksum = r.model_checksum AND m.deleted_at IS NULL)
 $$;
 
 -- Whether a use of break-glass was written down for this very transaction.

@@ -191,7 +191,7 @@ export function writePersona(
       mode: "ADD",
       positions: "ALL",
       policy: "REJECT",
-      composition: canonicalJson({ outcome: "ACCEPTED" } as JsonValue),
+      composition: canonicalJson({ outcome: "ACCEPTED", layers: [{ layer: 1, dose: 0.2 }] } as JsonValue),
       cap_hundredths: 50,
       cause: "WRITTEN",
       created_by: "alice",
