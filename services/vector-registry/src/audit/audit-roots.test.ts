@@ -1,12 +1,13 @@
 import { appendFile, copyFile, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
 import { decodeKeySet, decodeRootLine, generateAuditKey, readSigningKey, verifyExport } from "@persona-mesh/audit";
-import { sql } from "kysely";
+import { type RawBuilder, sql } from "kysely";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { actAs } from "../testing/governed-rows.ts";
 import type { AuditRoots } from "./audit-roots.ts";
 import { BatchedReadAudit } from "./batched-read-audit.ts";
-import type { AuditTx } from "./root-store.ts";
+import { type AuditTx, lockRoots } from "./root-store.ts";
 import { openSigningKey, publicKeyFile } from "./signing-key.ts";
 import { openTestAudit, type TestAudit } from "./testing/test-audit.ts";
 
@@ -26,6 +27,15 @@ async function cutConnections(): Promise<void> {
     WHERE datname = current_database() AND pid <> pg_backend_pid() AND usename = 'persona_login'`.execute(
     audit.database.owner.db,
   );
+}
+
+/** As the superuser, without triggers. */
+async function asOwner(...statements: RawBuilder<unknown>[]): Promise<void> {
+  await audit.database.owner.db.connection().execute(async (db) => {
+    await sql`SET session_replication_role = replica`.execute(db);
+    for (const statement of statements) await statement.execute(db);
+    await sql`SET session_replication_role = DEFAULT`.execute(db);
+  });
 }
 
 /** Whether somebody waits for a lock of a table. */
@@ -182,12 +192,10 @@ test("a database that was put back is refused at the start, unless the loss is a
   await audit.write("acme");
   await audit.roots.sign();
   const rootsFile = join(audit.folder, "roots.jsonl");
-  await audit.database.owner.db.connection().execute(async (db) => {
-    await sql`SET session_replication_role = replica`.execute(db);
-    await sql`DELETE FROM registry.audit_root_heads WHERE number = 2`.execute(db);
-    await sql`DELETE FROM registry.audit_roots WHERE number = 2`.execute(db);
-    await sql`SET session_replication_role = DEFAULT`.execute(db);
-  });
+  await asOwner(
+    sql`DELETE FROM registry.audit_root_heads WHERE number = 2`,
+    sql`DELETE FROM registry.audit_roots WHERE number = 2`,
+  );
   const refused = audit.replica({ rootsFile });
   await expect(refused).rejects.toMatchObject({
     reason: "AUDIT_ROOTS_DIVERGED",
@@ -202,17 +210,41 @@ test("a database that was put back is refused at the start, unless the loss is a
   expect(await audit.outside(file)).not.toEqual(await audit.outside());
 });
 
+test("a signer that has seen a loss says so until it is made good, also while others sign", async () => {
+  const rootsFile = join(audit.folder, "watchful.jsonl");
+  const timed = await audit.replica({ rootsFile, intervalMs: 1 });
+  await expect.poll(() => timed.newest).toBe(1n);
+  const [root] = await audit.database.owner.db.selectFrom("audit_roots").selectAll().execute();
+  await asOwner(sql`DELETE FROM registry.audit_roots`);
+  await expect.poll(() => timed.state.kind).toBe("diverged");
+  await audit.database.auditor.db.transaction().execute(async (tx) => {
+    await lockRoots(tx);
+    await delay(30);
+    expect(timed.state.kind).toBe("diverged");
+  });
+  expect(audit.log.filter(({ msg }) => msg === "the audit is not what was signed: nothing more is")).toHaveLength(1);
+  await asOwner(sql`INSERT INTO registry.audit_roots (number, body, signature, key_id)
+    VALUES (1, ${root?.body}, ${root?.signature}, ${root?.key_id})`);
+  await expect.poll(() => timed.state.kind).toBe("signing");
+});
+
+test("heads that were signed and are gone or changed are not signed anew", async () => {
+  await audit.roots.sign();
+  await audit.write("acme");
+  const late = await audit.replica();
+  await asOwner(sql`UPDATE registry.audit_root_heads SET sequence = sequence + 1 WHERE leaf = 0`);
+  await expect(late.sign()).rejects.toThrow(/heads under root 1 .* are not what was signed/);
+  await asOwner(sql`DELETE FROM registry.audit_root_heads`);
+  await expect(late.sign()).rejects.toThrow(/heads under root 1 .* are not what was signed/);
+});
+
 test("a fresh replica copies the roots of the others, and refuses what no published key has signed", async () => {
   await audit.roots.sign();
   const rootsFile = join(audit.folder, "fresh.jsonl");
   await audit.replica({ rootsFile });
   expect(await audit.outside(rootsFile)).toEqual(await audit.outside());
   await rm(rootsFile);
-  await audit.database.owner.db.connection().execute(async (db) => {
-    await sql`SET session_replication_role = replica`.execute(db);
-    await sql`UPDATE registry.audit_roots SET signature = ${Buffer.alloc(64)}`.execute(db);
-    await sql`SET session_replication_role = DEFAULT`.execute(db);
-  });
+  await asOwner(sql`UPDATE registry.audit_roots SET signature = ${Buffer.alloc(64)}`);
   await expect(audit.replica({ rootsFile })).rejects.toThrow(/not signed by a published key/);
 });
 

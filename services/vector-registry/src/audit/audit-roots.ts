@@ -1,4 +1,4 @@
-import type { AuditSigningKey, SignedRoot } from "@persona-mesh/audit";
+import type { AuditSigningKey } from "@persona-mesh/audit";
 import { type Logger, ServiceError } from "@persona-mesh/service";
 import type { Kysely } from "kysely";
 import type { Database } from "../database/schema.ts";
@@ -139,27 +139,28 @@ export class AuditRoots implements AsyncDisposable {
   async #round(busy: "wait" | "skip"): Promise<void> {
     if (this.#state.kind === "closed") return;
     try {
-      const signed = await this.#signOnce(busy);
-      if (signed !== undefined) await this.#locked("wait", (tx) => copyRoots(tx, this.#outside));
+      const outcome = await this.#signOnce(busy);
+      // Another replica's turn says nothing of how this one fares.
+      if (outcome === "busy") return;
+      if (outcome === "signed") await this.#locked("wait", (tx) => copyRoots(tx, this.#outside));
       this.#become({ kind: "signing" });
     } catch (error) {
       // What is in memory may be ahead of what was committed.
       this.#heads = undefined;
-      const isDiverged = error instanceof ServiceError && error.reason === "AUDIT_ROOTS_DIVERGED";
-      this.#become(isDiverged ? { kind: "diverged", error } : { kind: "failing", error });
+      this.#become(isDiverged(error) ? { kind: "diverged", error } : { kind: "failing", error });
       throw error;
     }
   }
 
-  async #signOnce(busy: "wait" | "skip"): Promise<SignedRoot | undefined> {
+  async #signOnce(busy: "wait" | "skip"): Promise<"signed" | "unmoved" | "busy"> {
     const result = await this.#locked(busy, async (tx) => {
       const { newest } = await copyRoots(tx, this.#outside);
       return signHeads(tx, this.#options.key, newest, this.#heads);
     });
-    if (result === undefined) return undefined;
+    if (result === undefined) return "busy";
     this.#heads = result.heads;
     this.#newest = result.heads.number;
-    return result.root;
+    return result.root === undefined ? "unmoved" : "signed";
   }
 
   #locked<T>(busy: "wait" | "skip", work: (tx: AuditTx) => Promise<T>): Promise<T | undefined> {
@@ -186,8 +187,9 @@ export class AuditRoots implements AsyncDisposable {
     try {
       return await copyRoots(tx, this.#outside);
     } catch (error) {
-      const lost = await this.#outside.newest().catch(() => undefined);
-      if (acceptLostRoots === undefined || lost?.number !== acceptLostRoots) throw error;
+      if (!isDiverged(error) || acceptLostRoots === undefined) throw error;
+      const lost = await this.#outside.newest();
+      if (lost?.number !== acceptLostRoots) throw error;
       const file = await this.#outside.setAside(await databaseTime(tx));
       const kept = await newestRoot(tx);
       this.#options.log.error(
@@ -209,4 +211,8 @@ export class AuditRoots implements AsyncDisposable {
       log.error({ err: state.error }, "the audit is not what was signed: nothing more is");
     else if (state.kind === "failing") log.warn({ err: state.error }, "audit roots cannot be signed at the moment");
   }
+}
+
+function isDiverged(error: unknown): error is ServiceError {
+  return error instanceof ServiceError && error.reason === "AUDIT_ROOTS_DIVERGED";
 }

@@ -2,6 +2,7 @@ import {
   AUDIT_CHAINS,
   type AuditSigningKey,
   type ChainHead,
+  decodeRootBody,
   encodeRootBody,
   headLeaf,
   NO_ENTRY,
@@ -35,7 +36,7 @@ export async function signHeads(
   newest: SignedRoot | undefined,
   known: RootHeads | undefined,
 ): Promise<{ readonly root: SignedRoot | undefined; readonly heads: RootHeads }> {
-  const signed = known?.number === (newest?.number ?? 0n) ? known : await headsUnder(tx, newest);
+  const signed = known?.number === (newest?.number ?? 0n) ? known : requireSigned(newest, await headsUnder(tx, newest));
   const current = await currentHeads(tx);
   const moved = movedHeads(signed, current);
   if (moved.length === 0) return { root: undefined, heads: signed };
@@ -55,6 +56,14 @@ export async function signHeads(
   const root = { number, body, signature: key.sign(body), keyId: key.keyId };
   await insertRoot(tx, root, moved, signed.tree);
   return { root, heads: { ...signed, number } };
+}
+
+/** Heads that were read are those that the root is over. */
+function requireSigned(root: SignedRoot | undefined, heads: RootHeads): RootHeads {
+  if (root === undefined || decodeRootBody(root.body)?.merkleRoot === heads.tree.root.toString("hex")) return heads;
+  throw rootsDiverged(`the heads under root ${root.number} in the database are not what was signed`, {
+    root: String(root.number),
+  });
 }
 
 /**
