@@ -96,11 +96,12 @@ const FROM_FIRST = [
   "Slice",
   "Transpose",
   "Unsqueeze",
+  "Squeeze",
   "Identity",
   "Softmax",
   "Tanh",
 ];
-const REDUCTIONS = ["ReduceMax", "ReduceSum"];
+const REDUCTIONS = ["ReduceMax"];
 const ACTIVATIONS = ["QuickGelu", "FastGelu", "Gelu"];
 
 /** Types of a node's outputs, by the rules of its operator. */

@@ -104,7 +104,7 @@ export function buildDivergenceHead(spec: DecoderSpec, weights: GraphWeights): U
   expose(graph, HEAD.otherMaxLogit, max(graph, others));
   expose(graph, HEAD.otherMaxProbability, max(graph, softmax(graph, others)));
   const difference = graph.op("Sub", [logits, others]);
-  expose(graph, HEAD.expectedDifference, sum(graph, graph.op("Mul", [probabilities, difference])));
+  expose(graph, HEAD.expectedDifference, expectation(graph, probabilities, difference));
   return graph.build();
 }
 
@@ -127,7 +127,7 @@ function exposeEntropy(graph: GraphBuilder, logits: Value, probabilities: Value)
 
 function exposeExpectedLogit(graph: GraphBuilder, logits: Value, probabilities: Value): void {
   // A logit of −∞ has probability 0 and would make 0 · −∞; the model's own logits are finite.
-  expose(graph, HEAD.expectedLogit, sum(graph, graph.op("Mul", [probabilities, logits])));
+  expose(graph, HEAD.expectedLogit, expectation(graph, probabilities, logits));
 }
 
 function softmax(graph: GraphBuilder, x: Value): Value {
@@ -135,16 +135,19 @@ function softmax(graph: GraphBuilder, x: Value): Value {
 }
 
 function max(graph: GraphBuilder, x: Value): Value {
-  return overVocabulary(graph, "ReduceMax", x);
-}
-
-function sum(graph: GraphBuilder, x: Value): Value {
-  return overVocabulary(graph, "ReduceSum", x);
-}
-
-function overVocabulary(graph: GraphBuilder, operator: "ReduceMax" | "ReduceSum", x: Value): Value {
   const axis = graph.constant("axis", "int64", [1], BigInt64Array.of(-1n));
-  return graph.op(operator, [x, axis], { attributes: { keepdims: 1 } });
+  return graph.op("ReduceMax", [x, axis], { attributes: { keepdims: 1 } });
+}
+
+/** Σ p · x over the vocabulary, float32[selected, 1]: a product of two rows, which needs no memory for the terms. */
+function expectation(graph: GraphBuilder, probabilities: Value, x: Value): Value {
+  const rowAxis = graph.constant("row_axis", "int64", [1], BigInt64Array.of(1n));
+  const asRow = (value: Value) => graph.op("Unsqueeze", [value, rowAxis]);
+  const product = graph.op("FusedMatMul", [asRow(probabilities), asRow(x)], {
+    domain: "com.microsoft",
+    attributes: { transB: 1 },
+  });
+  return graph.op("Squeeze", [product, rowAxis]);
 }
 
 function expose(graph: GraphBuilder, name: string, value: Value): void {
