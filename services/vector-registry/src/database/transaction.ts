@@ -103,6 +103,14 @@ export class Mutation {
     this.#changes.push(change);
   }
 
+  /** Act for another tenant for a while: the platform, which makes tenants and takes them away. */
+  async as<T>(tenant: string, body: () => Promise<T>): Promise<T> {
+    await setTenant(this.db, tenant);
+    const result = await body();
+    await setTenant(this.db, this.#tenant);
+    return result;
+  }
+
   /**
    * The revision under which workers hear of this mutation. Asked for last: from here to the commit every other
    * mutation that workers hear of waits.

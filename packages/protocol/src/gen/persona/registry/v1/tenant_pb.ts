@@ -684,7 +684,8 @@ export const TenantService: GenService<{
     output: typeof ListTenantsResponseSchema;
   },
   /**
-   * Display name: admin. Context, alpha cap and policy: an approver of the tenant, or the platform. Quotas: the platform.
+   * Display name: an admin of the tenant, or the platform. Context, alpha cap and policy: an approver of the tenant. Quotas:
+   * the platform.
    *
    * @generated from rpc persona.registry.v1.TenantService.UpdateTenant
    */
