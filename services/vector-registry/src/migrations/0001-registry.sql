@@ -719,6 +719,13 @@ BEGIN
 END $$;
 CREATE TRIGGER guard BEFORE INSERT ON versions FOR EACH ROW EXECUTE FUNCTION guard_version();
 
+-- Whether any tenant has a version of a model: all that the platform learns of what tenants have.
+CREATE FUNCTION model_is_used(checksum text) RETURNS boolean LANGUAGE sql STABLE SECURITY DEFINER
+  SET search_path = registry, pg_temp
+  AS $$ SELECT EXISTS (SELECT FROM versions v WHERE v.model_checksum = checksum) $$;
+-- It runs as the owner, whom FORCE binds too.
+CREATE POLICY counted ON versions FOR SELECT TO persona_owner USING (true);
+
 -- Written once, for ever.
 CREATE TRIGGER keep BEFORE UPDATE OR DELETE ON contents FOR EACH ROW EXECUTE FUNCTION refuse('VERSION_IMMUTABLE');
 CREATE TRIGGER keep BEFORE UPDATE OR DELETE ON versions FOR EACH ROW EXECUTE FUNCTION refuse('VERSION_IMMUTABLE');
