@@ -10,10 +10,16 @@ export interface Page {
   readonly limit: number;
   /** Key of the last row of the page before; undefined on the first page. */
   readonly after: string | undefined;
-  /** The rows of this page, and the token of the next. `rows` holds up to `limit + 1`. */
+  /**
+   * The rows of this page, and the token of the next.
+   *
+   * @param rows - up to `limit + 1`
+   * @param isCut - whether more follow although `rows` are fewer, because these are large enough
+   */
   take<Row>(
     rows: readonly Row[],
     keyOf: (row: Row) => string,
+    isCut?: boolean,
   ): { readonly rows: readonly Row[]; readonly nextPageToken: string };
 }
 
@@ -36,10 +42,11 @@ export function pageOf(
   return {
     limit,
     after: request.pageToken === "" ? undefined : keyIn(request.pageToken, fingerprint),
-    take(rows, keyOf) {
+    take(rows, keyOf, isCut = false) {
       const shown = rows.slice(0, limit);
       const last = shown.at(-1);
-      const nextPageToken = rows.length > limit && last !== undefined ? tokenOf(fingerprint, keyOf(last)) : "";
+      const nextPageToken =
+        (isCut || rows.length > limit) && last !== undefined ? tokenOf(fingerprint, keyOf(last)) : "";
       return { rows: shown, nextPageToken };
     },
   };

@@ -94,6 +94,27 @@ test("other tenants' audits are not there, and requests that make no sense are r
   });
 });
 
+test("a page of large entries ends early, and nothing is left out", async () => {
+  const large = JSON.stringify({ pad: "x".repeat(1_000_000) });
+  await actAs(
+    audit.database.service,
+    "globex",
+    Array.from({ length: 7 }, () => auditEntry("globex", large)),
+    {
+      audited: false,
+    },
+  );
+  const pages: number[][] = [];
+  let pageToken = "";
+  do {
+    const page = await list({ parent: "tenants/globex", pageSize: 6, pageToken }, "globex");
+    pages.push(page.sequences);
+    pageToken = page.nextPageToken;
+  } while (pageToken !== "");
+  expect(pages.map(({ length }) => length)).toEqual([3, 3, 3]);
+  expect(pages.flat()).toEqual([9, 8, 7, 6, 5, 4, 3, 2, 1]);
+});
+
 test("keys are published", async () => {
   const { keys = [] } = await auditService(audit.registry).listAuditKeys(undefined as never, callOf("acme"));
   expect(keys).toEqual([{ keyId: audit.roots.keyId, jwk: expect.stringContaining('"crv":"Ed25519"') }]);

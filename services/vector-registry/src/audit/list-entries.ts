@@ -18,6 +18,9 @@ import { requireKnownTenant } from "./known-tenant.ts";
 /** Longest filter, in characters: resource names have at most a few hundred. */
 const FILTER = { max: 512 };
 
+/** A page ends with the payload that passes this, in bytes: with the largest one still well within a message. */
+const PAGE_BYTES = 2n * 1024n * 1024n;
+
 /** A tenant's entries, newest first. */
 export async function listAuditEntries(
   { transactor }: Registry,
@@ -40,11 +43,23 @@ export async function listAuditEntries(
     if (after !== undefined) query = query.where("sequence", "<", after);
     if (action !== "") query = query.where("action", "=", action);
     query = chain === "CHANGES" ? ofChanges(query, request) : ofReads(query, request);
-    const rows = await query
+    const rows = await db
+      .selectFrom(
+        query
+          .orderBy("sequence", "desc")
+          .limit(page.limit + 1)
+          .as("found"),
+      )
+      .select(["chain", "sequence", "payload", "previous_hash", "hash"])
+      .select(sql<bigint>`count(*) OVER ()`.as("found"))
+      .select(
+        sql<bigint>`sum(octet_length(payload)) OVER (ORDER BY sequence DESC) - octet_length(payload)`.as("before"),
+      )
+      .$call((measured) => db.selectFrom(measured.as("measured")).selectAll().where("before", "<", PAGE_BYTES))
       .orderBy("sequence", "desc")
-      .limit(page.limit + 1)
       .execute();
-    const { rows: shown, nextPageToken } = page.take(rows, ({ sequence }) => String(sequence));
+    const isCut = rows.length < Number(rows[0]?.found ?? 0n);
+    const { rows: shown, nextPageToken } = page.take(rows, ({ sequence }) => String(sequence), isCut);
     return { entries: shown.map(entryMessage), nextPageToken };
   });
 }
