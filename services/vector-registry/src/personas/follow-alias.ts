@@ -7,7 +7,7 @@ import type { Mutation } from "../database/transaction.ts";
 import { ALIAS_NAME, PERSONA_NAME } from "../resource-name.ts";
 import { type ComposedRevision, composeRevision } from "./compose-revision.ts";
 import { moveActive } from "./move-active.ts";
-import { gateMessages, gateRefusal, lacksOnlyApproval, personaGate } from "./persona-gate.ts";
+import { gateRefusal, lacksOnlyApproval, personaGate } from "./persona-gate.ts";
 import { tenantOf } from "./persona-rows.ts";
 import { keyOf, type RevisionKey, type RevisionRows, readManyRevisionRows, revisionName } from "./read-revision.ts";
 import { releaseReady } from "./release.ts";
@@ -214,7 +214,7 @@ async function takeActiveAlong(mutation: Mutation, successor: RevisionKey, alias
     after: {
       active: revisionName(active),
       successor: revisionName(successor),
-      gate: gateMessages(findings).map(({ reason, message }) => ({ reason: reason ?? "", message: message ?? "" })),
+      gate: findings.map(({ reason, message }) => ({ reason, message })),
     },
     reason: `${alias} was moved to what may not be active`,
   });

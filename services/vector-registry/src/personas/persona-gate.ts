@@ -1,5 +1,5 @@
-import type { MessageInitShape } from "@bufbuild/protobuf";
-import type { GateFindingSchema } from "@persona-mesh/protocol/registry";
+import { create } from "@bufbuild/protobuf";
+import { type GateFinding, GateFindingSchema } from "@persona-mesh/protocol/registry";
 import { isReason, ServiceError } from "@persona-mesh/service";
 import { sql } from "kysely";
 import type { Tx } from "../database/transaction.ts";
@@ -21,8 +21,10 @@ export async function personaGate(db: Tx, { tenant, persona, number }: RevisionK
   return rows;
 }
 
-export function gateMessages(findings: readonly GateRow[]): MessageInitShape<typeof GateFindingSchema>[] {
-  return findings.map(({ term, reason, message }) => ({ reason, message, ...(term === null ? {} : { term }) }));
+export function gateMessages(findings: readonly GateRow[]): GateFinding[] {
+  return findings.map(({ term, reason, message }) =>
+    create(GateFindingSchema, { reason, message, ...(term === null ? {} : { term }) }),
+  );
 }
 
 /** Whether approval alone is missing: what break-glass can skip. */

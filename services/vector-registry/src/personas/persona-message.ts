@@ -1,6 +1,6 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import { timestampFromDate } from "@bufbuild/protobuf/wkt";
-import { type PersonaRevisionSchema, type PersonaSchema, ResourceState } from "@persona-mesh/protocol/registry";
+import { type PersonaRevision, type PersonaSchema, ResourceState } from "@persona-mesh/protocol/registry";
 import { type Selectable, sql } from "kysely";
 import type { PersonasTable, PersonaTermsTable, TenantsTable } from "../database/schema.ts";
 import type { Tx } from "../database/transaction.ts";
@@ -33,11 +33,10 @@ export async function personaMessages(db: Tx, tenant: string, rows: readonly Per
 }
 
 /** A revision with what stands in its way now. */
-export async function gatedRevision(db: Tx, key: RevisionKey): Promise<MessageInitShape<typeof PersonaRevisionSchema>> {
+export async function gatedRevision(db: Tx, key: RevisionKey): Promise<PersonaRevision> {
   const revision = await readRevision(db, key);
-  return { ...revision, gate: gateMessages(await personaGate(db, key)) } as MessageInitShape<
-    typeof PersonaRevisionSchema
-  >;
+  revision.gate = gateMessages(await personaGate(db, key));
+  return revision;
 }
 
 async function latestSpecs(db: Tx, rows: readonly PersonaRow[]): Promise<ReadonlyMap<string, SpecRows>> {
