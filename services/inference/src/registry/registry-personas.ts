@@ -184,7 +184,9 @@ export class RegistryPersonas implements AsyncDisposable {
     const silence = this.#options.watch?.silenceMs ?? 15_000;
     // Streams end for good reasons too, and the next one is there at once.
     const isStale = this.#failures > 1 || this.#clock.age() >= silence;
-    this.#log[isStale ? "warn" : "debug"]({ err: error, retryInMs: Math.round(retryInMs) }, "the watch was lost");
+    // Once, not at every attempt.
+    const isNews = isStale && (this.#isConnected || this.#failures === 2);
+    this.#log[isNews ? "warn" : "debug"]({ err: error, retryInMs: Math.round(retryInMs) }, "the watch was lost");
     if (!isStale) return;
     this.#isConnected = false;
     this.#tell();
