@@ -17,6 +17,7 @@ import { sql } from "kysely";
 import { afterAll, afterEach, expect, test } from "vitest";
 import { connectDatabase } from "./connect.ts";
 import { BINARIES_VERSION, findBinaries } from "./embedded/binaries.ts";
+import { keepRunning } from "./embedded/keep-running.ts";
 import { reachableBinaries } from "./embedded/passage.ts";
 import { commandOf } from "./embedded/processes.ts";
 import { runAs } from "./embedded/run-as.ts";
@@ -27,6 +28,9 @@ const shared = newFolder();
 afterAll(() => rmSync(join(shared, ".."), { recursive: true, force: true }));
 
 const cleanups: (() => unknown)[] = [];
+
+/** Waits as long as a busy machine takes. */
+const eventually = <T>(read: () => T) => expect.poll(read, { timeout: 10_000 });
 
 afterEach(async () => {
   for (const cleanup of cleanups.splice(0).reverse()) await cleanup();
@@ -116,7 +120,7 @@ test("a server ends with its owner, even one that is killed; the next start reco
   const guest = await open(shared);
   await query(guest, "CREATE TABLE public.before AS SELECT 7 AS x");
   owner.process.kill("SIGKILL");
-  await expect.poll(() => commandOf(pid), { timeout: 5_000 }).toBeUndefined();
+  await eventually(() => commandOf(pid)).toBeUndefined();
   const next = await open(shared);
   expect(next.owned).toBe(true);
   expect(await query(next, "SELECT x FROM public.before")).toEqual([{ x: 7 }]);
@@ -129,7 +133,7 @@ test("a server that outlived owner and shell is ended by the next start", async 
   const shell = parentOf(pid);
   for (const it of [shell, ...childrenOf(shell).filter((child) => child !== pid)]) process.kill(it, "SIGKILL");
   owner.process.kill("SIGKILL");
-  await expect.poll(() => owner.process.signalCode).toBe("SIGKILL");
+  await eventually(() => owner.process.signalCode).toBe("SIGKILL");
   expect(commandOf(pid)).toContain("postgres");
   const next = await open(shared);
   expect(next.owned).toBe(true);
@@ -146,6 +150,25 @@ test("a killed server ends its handle, and starts again on the same addresses", 
   const second = await open(shared);
   expect(second.url()).toBe(first.url());
   expect(await query(second, "SELECT x FROM public.kept")).toEqual([{ x: 7 }]);
+});
+
+test("a server that is kept is back after it was killed, on the same addresses, and pools find it again", async () => {
+  const ends: unknown[] = [];
+  const kept = await keepRunning({ folder: shared, durability: "scratch" }, (cause) => ends.push(cause));
+  cleanups.push(() => kept.close());
+  const { pid } = kept.current;
+  const pool = connectDatabase({ url: kept.current.url() });
+  cleanups.push(() => pool.close());
+  await sql`SELECT 1`.execute(pool.db);
+  process.kill(pid, "SIGKILL");
+  await eventually(() => kept.current.pid).not.toBe(pid);
+  const { rows } = await sql<{ x: number }>`SELECT 1 AS x`.execute(pool.db);
+  expect(rows).toEqual([{ x: 1 }]);
+  expect(ends).toEqual([128 + 9]);
+  await pool.close();
+  await kept.close();
+  expect(commandOf(kept.current.pid)).toBeUndefined();
+  expect(ends).toHaveLength(1);
 });
 
 test("a lock file with the number of a living stranger does not stop the start, nor the stranger", async () => {

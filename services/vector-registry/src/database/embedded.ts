@@ -195,6 +195,8 @@ function settings(socketFolder: string, durability: "durable" | "scratch"): stri
     max_wal_size: "512MB",
     fsync: durable,
     full_page_writes: durable,
+    // After a crash everything is flushed before recovery: the file system at once, not a thousand files.
+    ...(process.platform === "linux" ? { recovery_init_sync_method: "syncfs" } : {}),
     jit: "off",
     timezone: "UTC",
     log_timezone: "UTC",

@@ -20,6 +20,9 @@ beforeAll(async () => {
 });
 afterAll(() => database.close());
 
+/** Waits as long as a busy machine takes. */
+const eventually = <T>(read: () => T) => expect.poll(read, { timeout: 10_000 });
+
 const act = (tenant: string, ...statements: RawBuilder<unknown>[]) => actAs(database.service, tenant, statements);
 
 /** What the statements end with, the commit included: a constraint's name, or a SQLSTATE. Nothing of them stays. */
@@ -161,6 +164,14 @@ describe("tenants do not see each other", () => {
     ).toBe("42501");
   });
 
+  test("whether a model is used is for the platform to know, and nothing else of versions", async () => {
+    const used = sql`SELECT model_is_used(${rows.MODEL_CHECKSUM}) AS used`;
+    expect(await read("platform", used)).toEqual([{ used: true }]);
+    expect(await read("acme", used)).toEqual([{ used: false }]);
+    expect(await read("platform", sql`SELECT model_is_used(${"9".repeat(64)}) AS used`)).toEqual([{ used: false }]);
+    expect(await read("platform", sql`SELECT FROM versions`)).toEqual([]);
+  });
+
   test("nothing can be written for another tenant, or handed to it", async () => {
     expect(await refusal("acme", sql`INSERT INTO vectors (tenant, vector) VALUES ('rival', 'x')`)).toBe("42501");
     expect(await refusal("acme", sql`UPDATE vectors SET tenant = 'rival'`)).toBe("42501");
@@ -175,10 +186,10 @@ describe("tenants do not see each other", () => {
     ).toBe("42501");
   });
 
-  test("the owner sees no rows either, but for the heads that its triggers keep", async () => {
+  test("the owner sees no rows either, but for the heads that its triggers keep and which models versions are for", async () => {
     await database.owner.db.transaction().execute(async (db) => {
       await sql`SET LOCAL ROLE persona_owner`.execute(db);
-      for (const table of ["tenants", "versions", "contents", "audit", "approvals", "changes", "audit_roots"]) {
+      for (const table of ["tenants", "contents", "audit", "approvals", "changes", "audit_roots"]) {
         expect((await sql`SELECT FROM ${sql.id(table)}`.execute(db)).rows, table).toEqual([]);
       }
     });
@@ -378,7 +389,7 @@ describe("the way to production", () => {
       for (const statement of rows.revoke("acme", 5)) await statement.execute(db);
       moved = refusal("acme", ...rows.pointAlias("acme", "production", 5, { number: 2 }));
       const waiting = sql`SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()`;
-      await expect.poll(async () => (await waiting.execute(database.owner.db)).rows).toHaveLength(1);
+      await eventually(async () => (await waiting.execute(database.owner.db)).rows).toHaveLength(1);
       await rows.auditEntry("acme").execute(db);
     });
     expect(await moved).toBe("VERSION_REVOKED");

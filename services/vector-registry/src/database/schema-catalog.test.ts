@@ -87,13 +87,14 @@ test("every function has a fixed search path that ends in temporary tables, so t
   expect(paths.sort()).toEqual(["search_path=pg_catalog", "search_path=registry, pg_temp"]);
   expect(await list(`SELECT proname FROM ${FUNCTIONS} AND prosecdef ORDER BY 1`)).toEqual([
     "link_audit",
+    "model_is_used",
     "require_audit",
   ]);
   expect(
     await list(
       `SELECT proname FROM ${FUNCTIONS} AND prosecdef AND has_function_privilege('persona_service', p.oid, 'EXECUTE')`,
     ),
-  ).toEqual([]);
+  ).toEqual(["model_is_used"]);
 });
 
 test("the service may write only where it has to, and never a part of a key", async () => {

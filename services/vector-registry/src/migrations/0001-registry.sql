@@ -722,7 +722,7 @@ CREATE TRIGGER guard BEFORE INSERT ON versions FOR EACH ROW EXECUTE FUNCTION gua
 -- Whether any tenant has a version of a model: all that the platform learns of what tenants have.
 CREATE FUNCTION model_is_used(checksum text) RETURNS boolean LANGUAGE sql STABLE SECURITY DEFINER
   SET search_path = registry, pg_temp
-  AS $$ SELECT EXISTS (SELECT FROM versions v WHERE v.model_checksum = checksum) $$;
+  AS $$ SELECT current_tenant() = 'platform' AND EXISTS (SELECT FROM versions v WHERE v.model_checksum = checksum) $$;
 -- It runs as the owner, whom FORCE binds too.
 CREATE POLICY counted ON versions FOR SELECT TO persona_owner USING (true);
 
@@ -1051,4 +1051,4 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON workers TO persona_watch;
 -- have the owner's functions work on rows of its own making.
 REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA registry FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION current_tenant TO persona_service, persona_watch, persona_auditor;
-GRANT EXECUTE ON FUNCTION take_turn, approval_of, version_gate, persona_gate, glass_is_broken, manifest_in TO persona_service;
+GRANT EXECUTE ON FUNCTION take_turn, model_is_used, approval_of, version_gate, persona_gate, glass_is_broken, manifest_in TO persona_service;
