@@ -1,9 +1,11 @@
-import { expect, test } from "vitest";
+import { ServiceError } from "@persona-mesh/service";
+import { describe, expect, test } from "vitest";
 import type { LoadedPersona } from "../personas/loaded-persona.ts";
+import type { Standing } from "../personas/persona-catalog.ts";
 import { SteeringTable } from "../table/index.ts";
 import { personaOf, rowAlong } from "../testing/personas.ts";
 import { UNSTEERED } from "./row-steering.ts";
-import { WornPersona } from "./worn-persona.ts";
+import { gainWithin, WornPersona } from "./worn-persona.ts";
 
 const ONE = personaOf("one", new Map([[0, rowAlong(2, 1)]]));
 const TWO = personaOf(
@@ -106,4 +108,108 @@ test("a persona that the whole table cannot hold is refused with the numbers", (
   expect(() => large.admit()).toThrow(
     expect.objectContaining({ reason: "TABLE_TOO_SMALL", metadata: { needed: "2", capacity: "1" } }),
   );
+});
+
+describe("governed from outside", () => {
+  const error = new ServiceError("VERSION_REVOKED", "revoked");
+  const served: Standing = { kind: "served", capHundredths: 80 };
+  const removed: Standing = { kind: "withdrawn", policy: "REMOVE", error };
+
+  /** What a follower wears where the test decides what is active and what is withdrawn. */
+  function governed(table: SteeringTable, follow: boolean) {
+    const source = { active: ONE as LoadedPersona | undefined, standings: new Map<LoadedPersona, Standing>() };
+    const next = (wearing: LoadedPersona | undefined) => {
+      const { active } = source;
+      return active !== undefined && source.standings.get(active)?.kind === "withdrawn" ? wearing : active;
+    };
+    const standing = (persona: LoadedPersona) => source.standings.get(persona) ?? served;
+    const worn = new WornPersona(table, { current: () => source.active, follow, next, gain: 1, standing });
+    return { source, worn };
+  }
+
+  test("a persona withdrawn while the call waited refuses it", () => {
+    const { source, worn: late } = governed(tableOf(4), false);
+    source.standings.set(ONE, removed);
+    expect(late.withdrawal()).toBe(error);
+    expect(late.admit()).toEqual({ kind: "refuse", error });
+  });
+
+  test("one that is pinned is lost for good, also when it stands again", () => {
+    const table = tableOf(4);
+    const { source, worn: pinned } = governed(table, false);
+    pinned.admit();
+    source.standings.set(ONE, removed);
+    expect(pinned.refresh()).toMatchObject({ persona: undefined, gain: 1 });
+    expect(pinned.steering).toBe(UNSTEERED);
+    expect(table.figures().rowsHeld).toBe(0);
+    source.standings.clear();
+    expect(pinned.refresh()).toBeUndefined();
+    expect(pinned.withdrawal()).toBeUndefined();
+  });
+
+  test("a follower loses it and takes on what becomes active afterwards", () => {
+    const { source, worn: follower } = governed(tableOf(4), true);
+    follower.admit();
+    source.standings.set(ONE, removed);
+    expect(follower.refresh()).toMatchObject({ persona: undefined });
+    expect(follower.refresh()).toBeUndefined();
+    source.active = TWO;
+    expect(follower.refresh()).toMatchObject({ persona: TWO });
+  });
+
+  test("an active persona that cannot be worn leaves a follower what it wears", () => {
+    const { source, worn: follower } = governed(tableOf(4), true);
+    follower.admit();
+    source.active = TWO;
+    source.standings.set(TWO, removed);
+    expect(follower.refresh()).toBeUndefined();
+    expect(follower.persona).toBe(ONE);
+  });
+
+  test("a full table never keeps on what is withdrawn", () => {
+    const table = tableOf(2);
+    const { source, worn: follower } = governed(table, true);
+    follower.admit();
+    const { worn: holder } = worn(table, personaOf("holder", new Map([[0, rowAlong(2, 5)]])));
+    holder.admit();
+    source.active = TWO;
+    source.standings.set(ONE, removed);
+    expect(follower.refresh()).toMatchObject({ persona: undefined });
+    expect(follower.steering).toBe(UNSTEERED);
+    holder.release();
+    expect(follower.refresh()).toMatchObject({ persona: TWO });
+  });
+
+  test("streams that end with it end", () => {
+    const { source, worn: pinned } = governed(tableOf(4), false);
+    pinned.admit();
+    source.standings.set(ONE, { kind: "withdrawn", policy: "END", error });
+    expect(() => pinned.refresh()).toThrow(error);
+    expect(pinned.steering).toBe(UNSTEERED);
+  });
+
+  test.each([
+    // Largest alpha 0.5 in all of them.
+    [80, 1, 1],
+    [50, 1, 1],
+    [49, 1, 0.8],
+    [30, 1, 0.6],
+    [0, 1, 0],
+    // The call asked for less already: 0.25 is within 0.3, and goes down to 0.15 under 0.2.
+    [30, 0.5, 0.5],
+    [20, 0.5, 0.3],
+  ])("under a cap of %d hundredths the gain %d acts as %d", (capHundredths, gain, acting) => {
+    expect(gainWithin(ONE, gain, { kind: "served", capHundredths })).toBeCloseTo(acting, 12);
+  });
+
+  test("a cap lowered while a stream runs acts at the next step, on the rows that it has", () => {
+    const { source, worn: pinned } = governed(tableOf(4), false);
+    pinned.admit();
+    const { lease } = pinned.steering;
+    source.standings.set(ONE, { kind: "served", capHundredths: 30 });
+    expect(pinned.refresh()).toMatchObject({ persona: ONE, gain: 0.6 });
+    expect(pinned.steering).toMatchObject({ gain: 0.6 });
+    expect([...(pinned.steering.lease?.rows ?? [])]).toEqual([...(lease?.rows ?? [])]);
+    expect(pinned.refresh()).toBeUndefined();
+  });
 });

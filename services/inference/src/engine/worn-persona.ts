@@ -81,7 +81,11 @@ export class WornPersona {
     const started = performance.now();
     const worn = this.#persona;
     const standing = worn === undefined ? ALWAYS_SERVED : this.#standing(worn);
-    if (standing.kind === "withdrawn" && standing.policy === "END") throw standing.error;
+    if (standing.kind === "withdrawn" && standing.policy === "END") {
+      // The request ends after the step that comes: what is withdrawn does not act in it.
+      this.release();
+      throw standing.error;
+    }
     const kept = standing.kind === "withdrawn" ? undefined : worn;
     let next = this.#next(kept);
     let gain = this.#gainOf(next);

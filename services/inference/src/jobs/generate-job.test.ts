@@ -1,9 +1,11 @@
+import { ServiceError } from "@persona-mesh/service";
 import { describe, expect, test } from "vitest";
 import { fixture } from "../../../../packages/model/src/testing/tokenizer-fixture.ts";
 import type { TokenState } from "../engine/engine-job.ts";
 import type { Heads, TopState } from "../engine/heads.ts";
 import { WornPersona } from "../engine/worn-persona.ts";
 import type { LoadedPersona } from "../personas/loaded-persona.ts";
+import type { Standing } from "../personas/persona-catalog.ts";
 import { sample, uniform } from "../sampling/index.ts";
 import type { RowOutcome } from "../scheduler/index.ts";
 import { SteeringTable } from "../table/index.ts";
@@ -251,6 +253,52 @@ describe("a persona", () => {
       [1, rowAlong(2, 5)],
     ]),
   );
+
+  const revoked = new ServiceError("VERSION_REVOKED", "revoked");
+
+  /** Pinned to a persona whose standing the test decides. */
+  function governed() {
+    const source: { standing: Standing } = { standing: { kind: "served", capHundredths: 80 } };
+    const steering = new SteeringTable({ rows: 8, hidden: 2, layers: LAYERS });
+    const standing = () => source.standing;
+    const worn = new WornPersona(steering, { current: () => ONE, follow: false, gain: 1, standing });
+    worn.admit();
+    return { source, steering, job: jobOf({ worn }) };
+  }
+
+  test("a version revoked in the middle of a stream goes at the next step, and the caller is told", async () => {
+    const { source, steering, job } = governed();
+    await write(job, [5]);
+    source.standing = { kind: "withdrawn", policy: "REMOVE", error: revoked };
+    await write(job, [6, 7]);
+    expect(job.worn.steering.lease).toBeUndefined();
+    expect(steering.figures().rowsHeld).toBe(0);
+    job.ended({ kind: "finished", reason: "maxTokens" });
+    const events = await eventsOf(job);
+    expect(events.map(({ kind }) => kind)).toEqual(["started", "token", "switched", "token", "token", "finished"]);
+    expect(events[2]).toMatchObject({ persona: undefined, afterTokens: 1 });
+  });
+
+  test("by the policy END the stream ends with the reason, and what is revoked does not act in its last step", async () => {
+    const { source, steering, job } = governed();
+    await write(job, [5]);
+    source.standing = { kind: "withdrawn", policy: "END", error: revoked };
+    job.beforeStep();
+    expect(job.worn.steering.lease).toBeUndefined();
+    expect(steering.figures().rowsHeld).toBe(0);
+    expect(await job.sample(STATE, rowFor(6), NO_HEADS)).toEqual({ kind: "fail", error: revoked });
+  });
+
+  test("a cap that is lowered takes gain by steps of 0.1, told as a switch to the same persona", async () => {
+    const { source, job } = governed();
+    await write(job, [5]);
+    source.standing = { kind: "served", capHundredths: 35 };
+    await write(job, [6]);
+    expect(job.worn.steering.gain).toBeCloseTo(0.6, 12);
+    job.ended({ kind: "finished", reason: "maxTokens" });
+    const switched = (await eventsOf(job)).find(({ kind }) => kind === "switched");
+    expect(switched).toMatchObject({ persona: ONE, gain: 0.6, afterTokens: 1 });
+  });
 
   function wearing(first: LoadedPersona | undefined, rows = 8) {
     const source = { persona: first };
