@@ -103,6 +103,11 @@ export class Mutation {
     this.#changes.push(change);
   }
 
+  /** Whether workers hear of it. */
+  get tells(): boolean {
+    return this.#changes.length > 0;
+  }
+
   /** Act for another tenant for a while: the platform, which makes tenants and takes them away. */
   async as<T>(tenant: string, body: () => Promise<T>): Promise<T> {
     await setTenant(this.db, tenant);

@@ -1,0 +1,76 @@
+import type { MessageInitShape } from "@bufbuild/protobuf";
+import {
+  type AddEvaluationRequest,
+  AddEvaluationRequestSchema,
+  AddEvaluationResponseSchema,
+  type Evaluation,
+} from "@persona-mesh/protocol/registry";
+import { type CallContext, ServiceError } from "@persona-mesh/service";
+import { canonicalJson } from "@persona-mesh/steering";
+import { type Selectable, sql } from "kysely";
+import type { VersionsTable } from "../database/schema.ts";
+import type { Mutation } from "../database/transaction.ts";
+import { releaseReady } from "../personas/release.ts";
+import type { Registry } from "../registry.ts";
+import { REASON, requireFields, textViolations } from "../request-fields.ts";
+import { VERSION_NAME } from "../resource-name.ts";
+import { resolveVersion } from "./resolve-version.ts";
+import { newestEvaluation, versionMessage } from "./version-message.ts";
+import { evaluationViolations } from "./written-version.ts";
+
+type VersionRow = Selectable<VersionsTable>;
+
+/** What a version was seen to do since; the range of alphas that holds from now on. Personas may become ready by it. */
+export async function addEvaluation(
+  { transactor }: Registry,
+  request: AddEvaluationRequest,
+  context: CallContext,
+): Promise<MessageInitShape<typeof AddEvaluationResponseSchema>> {
+  const ids = VERSION_NAME.parse(request.name, "name");
+  const { evaluation } = request;
+  if (evaluation === undefined) throw ServiceError.invalid([{ field: "evaluation", description: "is needed" }]);
+  requireFields(evaluationViolations(evaluation), textViolations("reason", request.reason, REASON));
+  const schemas = { requestSchema: AddEvaluationRequestSchema, responseSchema: AddEvaluationResponseSchema };
+  const scope = { context, tenant: ids.tenant, resource: request.name, request, ...schemas };
+  return transactor.mutate(scope, async (mutation) => {
+    const { db } = mutation;
+    const version = await resolveVersion(db, request.name, "name");
+    const before = await newestEvaluation(db, version);
+    await storeEvaluation(mutation, version, evaluation);
+    mutation.audit({
+      action: "AddEvaluation",
+      resource: request.name,
+      ...(before === undefined ? {} : { before: { alphaMin: before.alpha_min, alphaMax: before.alpha_max } }),
+      after: {
+        alphaMin: evaluation.alphaMinHundredths,
+        alphaMax: evaluation.alphaMaxHundredths,
+        figures: { ...evaluation.figures },
+      },
+      reason: request.reason,
+    });
+    await releaseReady(mutation, { vector: version.vector, digest: version.digest });
+    return { version: await versionMessage(db, version) };
+  });
+}
+
+export async function storeEvaluation(
+  { db, actor }: Mutation,
+  { tenant, vector, digest }: Pick<VersionRow, "tenant" | "vector" | "digest">,
+  { alphaMinHundredths, alphaMaxHundredths, figures }: Evaluation,
+): Promise<void> {
+  await db
+    .insertInto("evaluations")
+    .values({
+      tenant,
+      vector,
+      digest,
+      number: sql<number>`(SELECT coalesce(max(number), 0) + 1 FROM evaluations
+        WHERE tenant = ${tenant} AND vector = ${vector} AND digest = ${digest})`,
+      alpha_min: alphaMinHundredths,
+      alpha_max: alphaMaxHundredths,
+      figures: canonicalJson({ ...figures }),
+      // Whoever calls is who answers for the figures.
+      evaluator: actor,
+    })
+    .execute();
+}

@@ -1,0 +1,129 @@
+import type { MessageInitShape } from "@bufbuild/protobuf";
+import { timestampFromDate } from "@bufbuild/protobuf/wkt";
+import {
+  type DeleteAliasRequest,
+  DeleteAliasRequestSchema,
+  DeleteAliasResponseSchema,
+  type GetAliasRequest,
+  type GetAliasResponseSchema,
+  type ListAliasesRequest,
+  type ListAliasesResponseSchema,
+  type ListAliasTargetsRequest,
+  type ListAliasTargetsResponseSchema,
+} from "@persona-mesh/protocol/registry";
+import type { CallContext } from "@persona-mesh/service";
+import { requireEtag } from "../etag.ts";
+import { notFound, referenced } from "../failures.ts";
+import { pageOf } from "../paging.ts";
+import type { Registry } from "../registry.ts";
+import { REASON, requireFields, textViolations } from "../request-fields.ts";
+import { ALIAS_NAME, VECTOR_NAME, VERSION_NAME } from "../resource-name.ts";
+import { aliasMessage, readAlias } from "./alias-rows.ts";
+import { followersOfAlias } from "./referrers.ts";
+import { readVector } from "./vector-rows.ts";
+
+export async function getAlias(
+  { transactor }: Registry,
+  { name }: GetAliasRequest,
+  context: CallContext,
+): Promise<MessageInitShape<typeof GetAliasResponseSchema>> {
+  const ids = ALIAS_NAME.parse(name, "name");
+  return transactor.read(context, ids.tenant, name, async (db) => {
+    const row = await readAlias(db, ids);
+    if (row === undefined) throw notFound(name);
+    return { alias: aliasMessage(row) };
+  });
+}
+
+/** By name. */
+export async function listAliases(
+  { transactor }: Registry,
+  request: ListAliasesRequest,
+  context: CallContext,
+): Promise<MessageInitShape<typeof ListAliasesResponseSchema>> {
+  const ids = VECTOR_NAME.parse(request.parent, "parent");
+  const page = pageOf(request, "aliases", ids);
+  return transactor.read(context, ids.tenant, request.parent, async (db) => {
+    await readVector(db, ids);
+    const found = await db
+      .selectFrom("aliases")
+      .selectAll()
+      .where("tenant", "=", ids.tenant)
+      .where("vector", "=", ids.vector)
+      .$if(page.after !== undefined, (query) => query.where("alias", ">", page.after as string))
+      .orderBy("alias")
+      .limit(page.limit + 1)
+      .execute();
+    const { rows, nextPageToken } = page.take(found, ({ alias }) => alias);
+    return { aliases: rows.map(aliasMessage), nextPageToken };
+  });
+}
+
+/** Everything an alias has pointed at, newest first; also of one that is deleted. */
+export async function listAliasTargets(
+  { transactor }: Registry,
+  request: ListAliasTargetsRequest,
+  context: CallContext,
+): Promise<MessageInitShape<typeof ListAliasTargetsResponseSchema>> {
+  const ids = ALIAS_NAME.parse(request.parent, "parent");
+  const page = pageOf(request, "targets", ids);
+  return transactor.read(context, ids.tenant, request.parent, async (db) => {
+    await readVector(db, ids);
+    const found = await db
+      .selectFrom("alias_targets")
+      .selectAll()
+      .where("tenant", "=", ids.tenant)
+      .where("vector", "=", ids.vector)
+      .where("alias", "=", ids.alias)
+      .$if(page.after !== undefined, (query) => query.where("number", "<", Number(page.after)))
+      .orderBy("number", "desc")
+      .limit(page.limit + 1)
+      .execute();
+    if (found.length === 0 && page.after === undefined) throw notFound(request.parent);
+    const { rows, nextPageToken } = page.take(found, ({ number }) => String(number));
+    return {
+      targets: rows.map((row) => ({
+        number: row.number,
+        version: VERSION_NAME.format(row),
+        reason: row.reason,
+        setBy: row.set_by,
+        setTime: timestampFromDate(row.created_at),
+        breakGlass: row.break_glass !== null,
+      })),
+      nextPageToken,
+    };
+  });
+}
+
+/** Its history stays. */
+export async function deleteAlias(
+  { transactor }: Registry,
+  request: DeleteAliasRequest,
+  context: CallContext,
+): Promise<MessageInitShape<typeof DeleteAliasResponseSchema>> {
+  const ids = ALIAS_NAME.parse(request.name, "name");
+  requireFields(textViolations("reason", request.reason, REASON));
+  const schemas = { requestSchema: DeleteAliasRequestSchema, responseSchema: DeleteAliasResponseSchema };
+  const scope = { context, tenant: ids.tenant, resource: request.name, request, ...schemas };
+  return transactor.mutate(scope, async (mutation) => {
+    const { db } = mutation;
+    const row = await readAlias(db, ids);
+    if (row === undefined) throw notFound(request.name);
+    requireEtag(request.etag, row, request.name);
+    const followers = await followersOfAlias(db, ids);
+    if (followers.length > 0) throw referenced(request.name, followers);
+    await db
+      .deleteFrom("aliases")
+      .where("tenant", "=", ids.tenant)
+      .where("vector", "=", ids.vector)
+      .where("alias", "=", ids.alias)
+      .execute();
+    mutation.audit({
+      action: "DeleteAlias",
+      resource: request.name,
+      before: { digest: row.digest, number: row.number },
+      reason: request.reason,
+    });
+    return {};
+  });
+}
