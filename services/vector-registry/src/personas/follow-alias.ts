@@ -1,7 +1,7 @@
 import { setImmediate as nextTurn } from "node:timers/promises";
 import { ServiceError, steeringErrors, toServiceError } from "@persona-mesh/service";
 import { type Selectable, sql } from "kysely";
-import { glassBrokenHere } from "../approvals/break-glass.ts";
+import { type BrokenGlass, breakGlass, glassBrokenHere } from "../approvals/break-glass.ts";
 import type { PersonasTable } from "../database/schema.ts";
 import type { Mutation } from "../database/transaction.ts";
 import { ALIAS_NAME, PERSONA_NAME } from "../resource-name.ts";
@@ -20,6 +20,8 @@ export interface MovedAlias {
   readonly alias: string;
   /** What it points at from now on. */
   readonly digest: string;
+  /** What the caller would break the glass with, where that is needed for the active persona to follow `production`. */
+  readonly breakGlass?: Pick<BrokenGlass, "action" | "justification">;
 }
 
 /** The one alias whose moves are guarded, and may not leave behind what serves. */
@@ -38,8 +40,8 @@ const PRODUCTION = "production";
  * - One that cannot be composed refuses the whole move, and says which and why. Other terms that were revoked meanwhile do not:
  *   the gate keeps those out, and an emergency must not wait for personas that nobody is served.
  * - `released` goes on to the newest successor whose gate is empty, and else stays.
- * - The active persona goes on to its successor where the successor's gate is empty, or where the glass was broken in this
- *   transaction and approval alone is missing. Otherwise a move of `production` is refused, for a rollback that leaves the old
+ * - The active persona goes on to its successor where the successor's gate is empty, or where approval alone is missing and the
+ *   glass is broken: in this transaction already, or now by the caller's leave. Otherwise a move of `production` is refused, for a rollback that leaves the old
  *   version serving would be a lie; only where the active revision has a revoked version, and so is not served, is there
  *   nothing to leave behind. A move of any other alias goes through without the active persona, and the audit says so: what is
  *   tried out changes nothing in production that people have not approved.
@@ -50,7 +52,7 @@ const PRODUCTION = "production";
  * @throws ServiceError with the reason of what cannot be composed, or of the closed gate
  */
 export async function followAlias(mutation: Mutation, moved: MovedAlias): Promise<string[]> {
-  const { tenant, active_persona: activePersona, active_number: activeNumber } = tenantOf(mutation);
+  const { active_persona: activePersona, active_number: activeNumber } = tenantOf(mutation);
   const before = await digestBefore(mutation, moved);
   const personas = await personasThatUse(mutation, moved);
   const created: string[] = [];
@@ -63,7 +65,7 @@ export async function followAlias(mutation: Mutation, moved: MovedAlias): Promis
     // A tenant may have thousands of personas: other calls of this replica get their turn between them.
     await nextTurn();
   }
-  if (fromActive !== undefined) await takeActiveAlong(mutation, fromActive, ALIAS_NAME.format({ tenant, ...moved }));
+  if (fromActive !== undefined) await takeActiveAlong(mutation, fromActive, moved);
   if (created.length > 0) await releaseReady(mutation, { personas: personas.map(({ persona }) => persona) });
   return created;
 }
@@ -188,10 +190,11 @@ async function composeSuccessor(mutation: Mutation, persona: string, spec: Writt
   }
 }
 
-async function takeActiveAlong(mutation: Mutation, successor: RevisionKey, alias: string): Promise<void> {
+async function takeActiveAlong(mutation: Mutation, successor: RevisionKey, moved: MovedAlias): Promise<void> {
   const { tenant, active_number: number } = tenantOf(mutation);
+  const alias = ALIAS_NAME.format({ tenant, ...moved });
   const findings = await personaGate(mutation.db, successor);
-  const glass = findings.length === 0 || !lacksOnlyApproval(findings) ? undefined : await glassBrokenHere(mutation);
+  const glass = findings.length === 0 || !lacksOnlyApproval(findings) ? undefined : await glassFor(mutation, moved);
   const active = { tenant, persona: successor.persona, number: number as number };
   const resource = PERSONA_NAME.format(successor);
   if (findings.length === 0 || glass !== undefined) {
@@ -206,7 +209,7 @@ async function takeActiveAlong(mutation: Mutation, successor: RevisionKey, alias
     });
     return;
   }
-  if (alias.endsWith(`/${PRODUCTION}`) && !(await isRevoked(mutation, active))) throw gateRefusal(successor, findings);
+  if (moved.alias === PRODUCTION && !(await isRevoked(mutation, active))) throw gateRefusal(successor, findings);
   mutation.audit({
     action: "LeaveActivePersona",
     resource,
@@ -222,6 +225,16 @@ async function takeActiveAlong(mutation: Mutation, successor: RevisionKey, alias
     { alias, active: revisionName(active), successor: revisionName(successor) },
     "the active persona does not follow its alias: the gate of its next revision is closed",
   );
+}
+
+async function glassFor(
+  mutation: Mutation,
+  { vector, alias, breakGlass: offered }: MovedAlias,
+): Promise<string | undefined> {
+  const broken = await glassBrokenHere(mutation);
+  if (broken !== undefined || offered === undefined || alias !== PRODUCTION) return broken;
+  const { tenant } = tenantOf(mutation);
+  return breakGlass(mutation, { ...offered, resource: ALIAS_NAME.format({ tenant, vector, alias }) });
 }
 
 /** Whether a revision has a version that is revoked: no worker serves it. */

@@ -1,3 +1,4 @@
+import type { DescService } from "@bufbuild/protobuf";
 import { ApprovalService, PersonaService, VectorService } from "@persona-mesh/protocol/registry";
 import { type Client, ClientError, type RoleName } from "@persona-mesh/service";
 import { sql } from "kysely";
@@ -40,19 +41,27 @@ export async function openGovernedRegistry(): Promise<GovernedRegistry> {
         ...seeds.map((seed) => rows.evaluate(id, seed)),
       ]);
     }
-    const claims = (subject: string, role: RoleName) => ({ subject, tenant: id, roles: [role] });
+    const clients = new Map<string, Promise<unknown>>();
+    const client = <Service extends DescService>(
+      service: Service,
+      subject: string,
+      role: RoleName,
+      replica = registry.running,
+    ): Promise<Client<Service>> => {
+      const key = [service.typeName, subject, role, replica.server.address].join();
+      const known = clients.get(key) ?? registry.client(service, { subject, tenant: id, roles: [role] }, replica);
+      clients.set(key, known);
+      return known as Promise<Client<Service>>;
+    };
     return {
       id,
       name: `tenants/${id}`,
       version: (seed) => `tenants/${id}/vectors/cheerful/versions/${rows.digestOf(seed)}`,
       alias: (alias) => `tenants/${id}/vectors/cheerful/aliases/${alias}`,
       persona: (persona) => `tenants/${id}/personas/${persona}`,
-      personas: (subject = "alice", role = "admin", replica) =>
-        registry.client(PersonaService, claims(subject, role), replica),
-      approvals: (subject = "bob", role = "approver", replica) =>
-        registry.client(ApprovalService, claims(subject, role), replica),
-      vectors: (subject = "alice", role = "admin", replica) =>
-        registry.client(VectorService, claims(subject, role), replica),
+      personas: (subject = "alice", role = "admin", replica) => client(PersonaService, subject, role, replica),
+      approvals: (subject = "bob", role = "approver", replica) => client(ApprovalService, subject, role, replica),
+      vectors: (subject = "alice", role = "admin", replica) => client(VectorService, subject, role, replica),
       write: (...statements) => rows.actAs(database.service, id, statements),
       age: () =>
         database.owner.db.transaction().execute(async (tx) => {

@@ -70,10 +70,10 @@ export async function openTestRegistry(overrides: Partial<RegistryValues> = {}):
       },
       log,
     );
-    opened.defer(running.close);
     return running;
   };
   const running = await start();
+  opened.defer(running.close);
   const callers = new Callers(dataDir, log);
   opened.use(callers);
   const resources = opened.move();
@@ -87,7 +87,11 @@ export async function openTestRegistry(overrides: Partial<RegistryValues> = {}):
     client: async (service, claims, replica = running) =>
       callers.client(service, replica.server.address, { token: await callers.token(claims) }),
     service: (service, name, replica = running) => callers.client(service, replica.server.address, { name }),
-    replica: start,
+    replica: async (more) => {
+      const another = await start(more);
+      resources.defer(another.close);
+      return another;
+    },
     close: () => resources.disposeAsync(),
   };
 }
