@@ -21,6 +21,7 @@ import { DISPLAY_NAME, REASON, requireFields, textViolations, updatedPaths } fro
 import { MODEL_NAME } from "../resource-name.ts";
 import { normViolations } from "./model-fields.ts";
 import { auditedModel, modelMessage } from "./model-message.ts";
+import { isModelUsed } from "./model-use.ts";
 
 /** The display name and the norms: what a model is cannot change. */
 export async function updateModel(
@@ -71,10 +72,9 @@ export async function deleteModel(
     const before = await lockedModel(mutation, model);
     requireEtag(request.etag, before, request.name);
     if (before.deleted_at !== null) return { model: modelMessage(before) };
-    const { rows } = await sql<{ used: boolean }>`SELECT model_is_used(${before.model_checksum}) AS used`.execute(
-      mutation.db,
-    );
-    if (rows[0]?.used === true) throw referenced(request.name, ["versions of vectors"]);
+    if (await isModelUsed(mutation.db, before.model_checksum)) {
+      throw referenced(request.name, ["versions of vectors"]);
+    }
     const row = await change(mutation, model, { deleted_at: mutation.now });
     audit(mutation, "DeleteModel", { before, row, reason: request.reason });
     return { model: modelMessage(row) };

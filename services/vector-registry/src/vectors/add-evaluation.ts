@@ -18,6 +18,9 @@ import { resolveVersion } from "./resolve-version.ts";
 import { newestEvaluation, versionMessage } from "./version-message.ts";
 import { evaluationViolations } from "./written-version.ts";
 
+/** Of one version: a program that evaluates without end is stopped. */
+const MAX_EVALUATIONS = 1000;
+
 type VersionRow = Selectable<VersionsTable>;
 
 /** What a version was seen to do since; the range of alphas that holds from now on. Personas may become ready by it. */
@@ -36,6 +39,12 @@ export async function addEvaluation(
     const { db } = mutation;
     const version = await resolveVersion(db, request.name, "name");
     const before = await newestEvaluation(db, version);
+    if ((before?.number ?? 0) >= MAX_EVALUATIONS) {
+      throw new ServiceError(
+        "QUOTA_EXCEEDED",
+        `"${request.name}" has ${MAX_EVALUATIONS} evaluations, and takes no more`,
+      );
+    }
     await storeEvaluation(mutation, version, evaluation);
     mutation.audit({
       action: "AddEvaluation",
@@ -44,7 +53,7 @@ export async function addEvaluation(
       after: {
         alphaMin: evaluation.alphaMinHundredths,
         alphaMax: evaluation.alphaMaxHundredths,
-        figures: { ...evaluation.figures },
+        figures: figuresOf(evaluation),
       },
       reason: request.reason,
     });
@@ -56,7 +65,7 @@ export async function addEvaluation(
 export async function storeEvaluation(
   { db, actor }: Mutation,
   { tenant, vector, digest }: Pick<VersionRow, "tenant" | "vector" | "digest">,
-  { alphaMinHundredths, alphaMaxHundredths, figures }: Evaluation,
+  evaluation: Evaluation,
 ): Promise<void> {
   await db
     .insertInto("evaluations")
@@ -66,11 +75,16 @@ export async function storeEvaluation(
       digest,
       number: sql<number>`(SELECT coalesce(max(number), 0) + 1 FROM evaluations
         WHERE tenant = ${tenant} AND vector = ${vector} AND digest = ${digest})`,
-      alpha_min: alphaMinHundredths,
-      alpha_max: alphaMaxHundredths,
-      figures: canonicalJson({ ...figures }),
+      alpha_min: evaluation.alphaMinHundredths,
+      alpha_max: evaluation.alphaMaxHundredths,
+      figures: canonicalJson(figuresOf(evaluation)),
       // Whoever calls is who answers for the figures.
       evaluator: actor,
     })
     .execute();
+}
+
+/** As canonical JSON can say them: it has no −0. */
+export function figuresOf({ figures }: Evaluation): Record<string, number> {
+  return Object.fromEntries(Object.entries(figures).map(([name, figure]) => [name, figure === 0 ? 0 : figure]));
 }

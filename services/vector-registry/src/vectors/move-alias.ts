@@ -20,12 +20,15 @@ import { notFound } from "../failures.ts";
 import { followAlias } from "../personas/follow-alias.ts";
 import type { Registry } from "../registry.ts";
 import { REASON, requireFields, textViolations } from "../request-fields.ts";
-import { ALIAS_NAME, VERSION_NAME } from "../resource-name.ts";
+import { ALIAS_NAME, VECTOR_NAME, VERSION_NAME } from "../resource-name.ts";
 import { type AliasIds, aliasMessage, readAlias } from "./alias-rows.ts";
 import { readLiveVector } from "./vector-rows.ts";
 
 /** The alias whose moves need approval. */
 const PRODUCTION = "production";
+
+/** Of one vector. */
+const MAX_ALIASES = 100;
 
 /** An etag that says: there must be none. */
 const NONE = "0";
@@ -49,6 +52,7 @@ export async function setAlias(
     await requireVersion(mutation, version);
     const current = await readAlias(mutation.db, ids);
     requireAliasEtag(etag, current, name);
+    if (current === undefined) await requireAliasQuota(mutation, ids);
     const { digest } = target;
     return move(mutation, {
       ids,
@@ -86,6 +90,14 @@ export async function rollbackAlias(
       glass: request.breakGlass,
     });
   });
+}
+
+async function requireAliasQuota({ db }: Mutation, { tenant, vector }: AliasIds): Promise<void> {
+  const { rows } = await sql<{ count: bigint }>`
+    SELECT count(*) AS count FROM aliases WHERE tenant = ${tenant} AND vector = ${vector}`.execute(db);
+  if (Number(rows[0]?.count) < MAX_ALIASES) return;
+  const name = VECTOR_NAME.format({ tenant, vector });
+  throw new ServiceError("QUOTA_EXCEEDED", `"${name}" has ${MAX_ALIASES} aliases, as many as a vector may have`);
 }
 
 interface Move {
@@ -127,7 +139,12 @@ async function move(mutation: Mutation, { ids, current, digest, action, reason, 
     after: { digest, number, ...(use === undefined ? {} : { breakGlass: use }) },
     reason,
   });
-  const personaRevisions = await followAlias(mutation, { vector, alias, digest });
+  const personaRevisions = await followAlias(mutation, {
+    vector,
+    alias,
+    digest,
+    ...(glass === undefined ? {} : { breakGlass: { action, justification: glass.justification } }),
+  });
   const revision = mutation.tells ? await mutation.takeRevision() : 0n;
   return { alias: aliasMessage(row), personaRevisions, revision };
 }

@@ -11,10 +11,11 @@ import { type Selectable, sql } from "kysely";
 import type { ModelsTable, VersionsTable } from "../database/schema.ts";
 import type { Mutation } from "../database/transaction.ts";
 import { notFound } from "../failures.ts";
+import { holdModel } from "../models/model-use.ts";
 import type { Registry } from "../registry.ts";
 import { REASON, requireFields, textViolations } from "../request-fields.ts";
 import { VECTOR_NAME, VERSION_NAME } from "../resource-name.ts";
-import { storeEvaluation } from "./add-evaluation.ts";
+import { figuresOf, storeEvaluation } from "./add-evaluation.ts";
 import { requireVersionQuota } from "./quotas.ts";
 import { readLiveVector, type VectorIds } from "./vector-rows.ts";
 import { versionMessage } from "./version-message.ts";
@@ -104,6 +105,7 @@ async function store(mutation: Mutation, ids: VectorIds, written: WrittenVersion
 
 /** That the version fits a registered model: the database insists on it too, this says which side differs how. */
 async function requireModel({ db }: Mutation, { manifest, provenance }: WrittenVersion): Promise<void> {
+  await holdModel(db, manifest.modelChecksum);
   const model = await db
     .selectFrom("models")
     .selectAll()
@@ -160,6 +162,10 @@ function published(
     parentDigest: row.parent_digest,
     ...(evaluation === undefined
       ? {}
-      : { alphaMinHundredths: evaluation.alphaMinHundredths, alphaMaxHundredths: evaluation.alphaMaxHundredths }),
+      : {
+          alphaMin: evaluation.alphaMinHundredths,
+          alphaMax: evaluation.alphaMaxHundredths,
+          figures: figuresOf(evaluation),
+        }),
   };
 }

@@ -15,6 +15,7 @@ import type { CallContext } from "@persona-mesh/service";
 import { requireEtag } from "../etag.ts";
 import { notFound, referenced } from "../failures.ts";
 import { pageOf } from "../paging.ts";
+import { numberIn } from "../personas/read-personas.ts";
 import type { Registry } from "../registry.ts";
 import { REASON, requireFields, textViolations } from "../request-fields.ts";
 import { ALIAS_NAME, VECTOR_NAME, VERSION_NAME } from "../resource-name.ts";
@@ -67,6 +68,7 @@ export async function listAliasTargets(
 ): Promise<MessageInitShape<typeof ListAliasTargetsResponseSchema>> {
   const ids = ALIAS_NAME.parse(request.parent, "parent");
   const page = pageOf(request, "targets", ids);
+  const after = numberIn(page.after);
   return transactor.read(context, ids.tenant, request.parent, async (db) => {
     await readVector(db, ids);
     const found = await db
@@ -75,11 +77,11 @@ export async function listAliasTargets(
       .where("tenant", "=", ids.tenant)
       .where("vector", "=", ids.vector)
       .where("alias", "=", ids.alias)
-      .$if(page.after !== undefined, (query) => query.where("number", "<", Number(page.after)))
+      .$if(after !== undefined, (query) => query.where("number", "<", after as number))
       .orderBy("number", "desc")
       .limit(page.limit + 1)
       .execute();
-    if (found.length === 0 && page.after === undefined) throw notFound(request.parent);
+    if (found.length === 0 && after === undefined) throw notFound(request.parent);
     const { rows, nextPageToken } = page.take(found, ({ number }) => String(number));
     return {
       targets: rows.map((row) => ({

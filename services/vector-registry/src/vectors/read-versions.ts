@@ -6,11 +6,15 @@ import type {
   ListVersionsResponseSchema,
 } from "@persona-mesh/protocol/registry";
 import { type CallContext, ServiceError } from "@persona-mesh/service";
+import { sql } from "kysely";
+import type { Tx } from "../database/transaction.ts";
 import { pageOf } from "../paging.ts";
+import { fittingPage } from "../personas/fitting-page.ts";
+import { numberIn } from "../personas/read-personas.ts";
 import type { Registry } from "../registry.ts";
 import { VECTOR_NAME } from "../resource-name.ts";
 import { resolveVersion, tenantOfVersion } from "./resolve-version.ts";
-import { readVector } from "./vector-rows.ts";
+import { readVector, type VectorIds } from "./vector-rows.ts";
 import { versionMessage } from "./version-message.ts";
 
 export async function getVersion(
@@ -23,10 +27,29 @@ export async function getVersion(
   }));
 }
 
-/** A page of versions with their manifests must fit in a message: a manifest may have half a megabyte. */
-const MAX_PAGE_BYTES = 2 << 20;
+/** All but the pairs, which may have a megabyte each and are for whoever asks for one version. */
+const LISTED = [
+  "tenant",
+  "vector",
+  "digest",
+  "number",
+  "model_checksum",
+  "graph_digest",
+  "tokenizer_digest",
+  "hidden_size",
+  "layer_count",
+  "layers",
+  "site",
+  "manifest",
+  "seed",
+  "parent_digest",
+  "submitter",
+  "requested_by",
+  "job",
+  "created_at",
+] as const;
 
-/** Newest first. */
+/** Newest first, without their pairs. */
 export async function listVersions(
   { transactor }: Registry,
   request: ListVersionsRequest,
@@ -37,33 +60,39 @@ export async function listVersions(
   if (modelChecksum !== "" && !/^[0-9a-f]{64}$/.test(modelChecksum)) {
     throw ServiceError.invalid([{ field: "model_checksum", description: "must be a sha256 in lower-case hex" }]);
   }
-  const page = pageOf(request, "versions", ids, modelChecksum);
+  const query = ["versions", ids, modelChecksum];
+  const { limit, after: token } = pageOf(request, ...query);
+  const after = numberIn(token);
   return transactor.read(context, ids.tenant, request.parent, async (db) => {
     await readVector(db, ids);
-    const found = await db
-      .selectFrom("versions")
-      .selectAll()
-      .where("tenant", "=", ids.tenant)
-      .where("vector", "=", ids.vector)
-      .$if(modelChecksum !== "", (query) => query.where("model_checksum", "=", modelChecksum))
-      .$if(page.after !== undefined, (query) => query.where("number", "<", Number(page.after)))
-      .orderBy("number", "desc")
+    const inOrder = versionsAfter(db, ids, modelChecksum, after);
+    // A manifest may have half a megabyte: how many of them fit into a message is asked before they are read.
+    const sized = await inOrder
+      .select(sql<number>`octet_length(manifest)`.as("size"))
+      .limit(limit + 1)
+      .execute();
+    const page = fittingPage(
+      request,
+      sized.map(({ size }) => size),
+      ...query,
+    );
+    const found = await inOrder
+      .select(LISTED)
       .limit(page.limit + 1)
       .execute();
-    let bytes = 0;
-    // Fewer than asked for where they are large: the token leads on all the same.
-    const fitting = found.findIndex((row, index) => {
-      bytes += row.manifest.length + row.pairs.length;
-      return index > 0 && bytes > MAX_PAGE_BYTES;
-    });
-    const isCut = fitting > 0 && fitting < page.limit;
-    const { rows, nextPageToken } = page.take(
-      isCut ? found.slice(0, fitting) : found,
-      ({ number }) => String(number),
-      isCut,
-    );
+    const { rows, nextPageToken } = page.take(found, ({ number }) => String(number));
     const versions = [];
-    for (const row of rows) versions.push(await versionMessage(db, row));
+    for (const row of rows) versions.push(await versionMessage(db, { ...row, pairs: "" }));
     return { versions, nextPageToken };
   });
+}
+
+function versionsAfter(db: Tx, { tenant, vector }: VectorIds, modelChecksum: string, after: number | undefined) {
+  return db
+    .selectFrom("versions")
+    .where("tenant", "=", tenant)
+    .where("vector", "=", vector)
+    .$if(modelChecksum !== "", (query) => query.where("model_checksum", "=", modelChecksum))
+    .$if(after !== undefined, (query) => query.where("number", "<", after as number))
+    .orderBy("number", "desc");
 }

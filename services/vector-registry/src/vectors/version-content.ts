@@ -24,7 +24,9 @@ export async function getVersionContent(
   const tenant = tenantOfVersion(name, "name");
   const { row, version, content } = await transactor.read(context, tenant, name, async (db) => {
     const found = await resolveVersion(db, name, "name");
-    return { row: found, version: await versionMessage(db, found), content: await readContent(db, found) };
+    // Without the pairs: with them, what is bounded each by itself could be more than one message takes.
+    const version = await versionMessage(db, { ...found, pairs: "" });
+    return { row: found, version, content: await readContent(db, found) };
   });
   await readAudit.record([readEntry(row, context, "GetVersionContent")]);
   return { version, content };

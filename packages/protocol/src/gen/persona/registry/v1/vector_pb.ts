@@ -205,6 +205,7 @@ export const VersionSchema: GenMessage<Version> = /*@__PURE__*/
 export type Provenance = Message<"persona.registry.v1.Provenance"> & {
   /**
    * The pairs themselves, canonical JSON; their digest must be the manifest's. At most 1 MiB; may be empty.
+   * Lists leave them out.
    *
    * @generated from field: string pairs_json = 1;
    */
@@ -957,6 +958,8 @@ export const GetVersionContentRequestSchema: GenMessage<GetVersionContentRequest
  */
 export type GetVersionContentResponse = Message<"persona.registry.v1.GetVersionContentResponse"> & {
   /**
+   * Without its pairs, which GetVersion has.
+   *
    * @generated from field: persona.registry.v1.Version version = 1;
    */
   version?: Version | undefined;
