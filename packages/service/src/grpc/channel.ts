@@ -1,3 +1,4 @@
+import { isIP } from "node:net";
 import { checkServerIdentity, type PeerCertificate } from "node:tls";
 import { ChannelCredentials, type ChannelOptions, credentials, Client as GrpcClient } from "@grpc/grpc-js";
 import { DEFAULT_TRUST_DOMAIN, serviceIdentityOf } from "../tls/service-identity.ts";
@@ -35,9 +36,12 @@ export function openChannel(
     const client = new GrpcClient(target, security, options);
     return { lease: () => ({ client, release: () => {} }), close: () => client.close() };
   }
+  const address = ipAddressOf(target);
+  // TLS has no server names that are addresses, and Node warns of them: another name is sent, and the address verified.
+  const named = address === undefined ? options : { "grpc.ssl_target_name_override": ADDRESS_NAME, ...options };
   const open = (material: TlsMaterial): Generation => ({
     material,
-    client: new GrpcClient(target, sslCredentials(material, security), options),
+    client: new GrpcClient(target, sslCredentials(material, security, address), named),
     calls: 0,
   });
   let newest = open(security.source.current);
@@ -72,11 +76,24 @@ interface Generation {
   calls: number;
 }
 
-function sslCredentials({ ca, key, cert }: TlsMaterial, { serverIdentity }: ChannelSecurity): ChannelCredentials {
+/** Sent in place of an address; reserved, so that no server has it. */
+const ADDRESS_NAME = "address.invalid";
+
+/** The address in a target such as `127.0.0.1:7300` or `[::1]:7300`; undefined where it is a name or has a scheme. */
+function ipAddressOf(target: string): string | undefined {
+  const host = /^\[?([^\]]*?)\]?(?::\d+)?$/.exec(target)?.[1] ?? "";
+  return isIP(host) === 0 ? undefined : host;
+}
+
+function sslCredentials(
+  { ca, key, cert }: TlsMaterial,
+  { serverIdentity }: ChannelSecurity,
+  address: string | undefined,
+): ChannelCredentials {
   return credentials.createSsl(ca ?? null, key ?? null, cert ?? null, {
     checkServerIdentity: (host: string, certificate: PeerCertificate) =>
       serverIdentity === undefined
-        ? checkServerIdentity(host, certificate)
+        ? checkServerIdentity(host === ADDRESS_NAME && address !== undefined ? address : host, certificate)
         : unlessService(certificate, serverIdentity.service, serverIdentity.trustDomain ?? DEFAULT_TRUST_DOMAIN),
   });
 }
