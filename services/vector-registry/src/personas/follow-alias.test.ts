@@ -1,12 +1,13 @@
-import { create } from "@bufbuild/protobuf";
-import { ApprovalDecision, SetAliasRequestSchema, SetAliasResponseSchema } from "@persona-mesh/protocol/registry";
+import { ApprovalDecision } from "@persona-mesh/protocol/registry";
 import { sql } from "kysely";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { breakGlass } from "../approvals/break-glass.ts";
-import { Transactor } from "../database/transaction.ts";
-import { type GovernedRegistry, type GovernedTenant, openGovernedRegistry } from "../testing/governed-registry.ts";
+import {
+  type GovernedRegistry,
+  type GovernedTenant,
+  openGovernedRegistry,
+  refusal,
+} from "../testing/governed-registry.ts";
 import * as rows from "../testing/governed-rows.ts";
-import { followAlias } from "./follow-alias.ts";
 
 let registry: GovernedRegistry;
 
@@ -15,50 +16,21 @@ beforeAll(async () => {
 });
 afterAll(() => registry.close());
 
-/** Move an alias as the vector service does: alias and history first, then the personas. */
-async function move(
-  tenant: GovernedTenant,
-  alias: string,
-  seed: number,
-  { glass = false, validateOnly = false } = {},
-): Promise<string[]> {
-  const log = { warn: () => {} };
-  const caller = { subject: "alice", tenant: tenant.id, roles: new Set(["admin"]) };
-  const request = create(SetAliasRequestSchema, { validateOnly });
-  const scope = {
-    context: { caller, requestId: "call", method: "/test", log },
-    tenant: tenant.id,
-    resource: tenant.alias(alias),
-    request,
-    requestSchema: SetAliasRequestSchema,
-    responseSchema: SetAliasResponseSchema,
-  };
-  const transactor = new Transactor(registry.database.service.db);
-  const { personaRevisions } = (await transactor.mutate(scope as never, async (mutation) => {
-    const use = glass
-      ? await breakGlass(mutation, { action: "SetAlias", resource: tenant.alias(alias), justification: "outage" })
-      : null;
-    const { rows: last } = await sql<{ number: number }>`
-      SELECT coalesce(max(number), 0) + 1 AS number FROM alias_targets WHERE alias = ${alias}`.execute(mutation.db);
-    for (const row of rows.pointAlias(tenant.id, alias, seed, { number: last[0]?.number ?? 1, glass: use })) {
-      await row.execute(mutation.db);
-    }
-    mutation.audit({ action: "SetAlias", resource: tenant.alias(alias) });
-    const moved = { vector: "cheerful", alias, digest: rows.digestOf(seed) };
-    return { personaRevisions: await followAlias(mutation, moved) } as never;
-  })) as unknown as { personaRevisions: string[] };
-  return personaRevisions;
+interface MoveOptions {
+  readonly glass?: boolean;
+  readonly validateOnly?: boolean;
 }
 
-async function refusedMove(
-  ...call: Parameters<typeof move>
-): Promise<{ readonly reason?: string; readonly message: string }> {
-  try {
-    await move(...call);
-  } catch (error) {
-    return error as { readonly reason?: string; readonly message: string };
-  }
-  return { message: "accepted" };
+/** Point an alias at the version of a seed. @returns names of the new revisions */
+async function move(tenant: GovernedTenant, alias: string, seed: number, options: MoveOptions = {}): Promise<string[]> {
+  const { glass = false, validateOnly = false } = options;
+  const vectors = await tenant.vectors();
+  const { personaRevisions } = await vectors.setAlias({
+    alias: { name: tenant.alias(alias), version: tenant.version(seed) },
+    ...(glass ? { breakGlass: { justification: "outage" } } : {}),
+    validateOnly,
+  });
+  return personaRevisions;
 }
 
 async function approve(tenant: GovernedTenant, seed: number) {
@@ -113,7 +85,10 @@ describe("an alias takes personas along", () => {
     const tenant = await serving(1, 2);
     expect(await move(tenant, "production", 2)).toEqual([`${tenant.persona("sunny")}/revisions/2`]);
     expect(await state(tenant)).toEqual({ latest: 2, released: 2, active: 2, version: tenant.version(2) });
-    await move(tenant, "production", 1);
+    const operator = await tenant.vectors("olga", "operator");
+    const back = await operator.rollbackAlias({ name: tenant.alias("production"), reason: "insults people" });
+    expect(back.personaRevisions).toEqual([`${tenant.persona("sunny")}/revisions/3`]);
+    expect(back.revision).toBeGreaterThan(0n);
     expect(await state(tenant)).toEqual({ latest: 3, released: 3, active: 3, version: tenant.version(1) });
     const personas = await tenant.personas();
     const { activations } = await personas.listActivations({ parent: tenant.name });
@@ -182,14 +157,18 @@ describe("an alias takes personas along", () => {
     await activate(tenant);
     await (await tenant.approvals("bob")).revokeApproval({ name: approval });
     const before = await state(tenant);
-    expect((await refusedMove(tenant, "production", 2)).reason).toBe("NOT_APPROVED");
+    expect((await refusal(move(tenant, "production", 2)))?.reason).toBe("NOT_APPROVED");
     expect(await state(tenant)).toEqual(before);
     await move(tenant, "production", 2, { glass: true });
+    const { uses } = await (await tenant.approvals("bob")).listBreakGlassUses({ parent: tenant.name });
+    expect(uses.map(({ action, resource, actor }) => [action, resource, actor])).toEqual([
+      ["SetAlias", tenant.alias("production"), "alice"],
+    ]);
     // Active by the glass; released stays with what people approved of.
     expect(await state(tenant)).toEqual({ latest: 3, released: 2, active: 3, version: tenant.version(2) });
     // What was measured is skipped by nobody.
     await tenant.write(rows.evaluate(tenant.id, 1, -10, 10, 2));
-    expect((await refusedMove(tenant, "production", 1, { glass: true })).reason).toBe("ALPHA_NOT_VALIDATED");
+    expect((await refusal(move(tenant, "production", 1, { glass: true })))?.reason).toBe("ALPHA_NOT_VALIDATED");
   });
 
   test("where the active persona is revoked, there is nothing to leave behind", async () => {
@@ -207,9 +186,9 @@ describe("an alias takes personas along", () => {
     const tenant = await serving(1, 2);
     await write(tenant, [tenant.alias("production"), tenant.version(2)], "double");
     const before = await state(tenant);
-    const refused = await refusedMove(tenant, "production", 2);
-    expect(refused.reason).toBe("TERMS_OVERLAP");
-    expect(refused.message).toContain(`"${tenant.persona("double")}" follows it`);
+    const refused = await refusal(move(tenant, "production", 2));
+    expect(refused?.reason).toBe("TERMS_OVERLAP");
+    expect(refused?.message).toContain(`"${tenant.persona("double")}" follows it`);
     expect(await state(tenant)).toEqual(before);
     // One that is deleted is in nobody's way.
     await (await tenant.personas()).deletePersona({ name: tenant.persona("double") });

@@ -216,6 +216,21 @@ describe("changing a persona", () => {
     ]);
   });
 
+  test("makes a revision of the same spec where another cap scales it otherwise", async () => {
+    const tenant = await registry.tenant(1, 2);
+    const vectors = [tenant.version(1), tenant.version(2)];
+    const spec = { terms: vectors.map((vector) => term(vector, 40)), policy: CompositionPolicy.SCALE };
+    const first = await create(tenant, spec);
+    await tenant.write(sql`UPDATE tenants SET alpha_cap_hundredths = 40 WHERE tenant = ${tenant.id}`);
+    const personas = await tenant.personas();
+    const gated = await personas.getPersonaRevision({ name: first.revision?.name ?? "" });
+    expect(gated.revision?.gate.map(({ reason }) => reason)).toContain("DOSE_OVER_BUDGET");
+    const { revision } = await personas.updatePersona({ persona: { name: tenant.persona("sunny"), spec } });
+    expect([revision?.number, revision?.composition?.capHundredths]).toEqual([2, 40]);
+    expect(revision?.digest).not.toBe(first.revision?.digest);
+    expect(revision?.gate.map(({ reason }) => reason)).not.toContain("DOSE_OVER_BUDGET");
+  });
+
   test("lists by page, newest revisions first, and takes no token of another list", async () => {
     const tenant = await registry.tenant(1);
     const personas = await tenant.personas();
