@@ -25,6 +25,7 @@ import { auditService } from "./audit/audit-service.ts";
 import { BatchedReadAudit } from "./audit/batched-read-audit.ts";
 import { openSigningKey } from "./audit/signing-key.ts";
 import { databaseErrors } from "./database/error-mapping.ts";
+import { watchDatabase } from "./database/health.ts";
 import { openDatabase, type RegistryDatabase } from "./database/open-database.ts";
 import { CHANGES_CHANNEL, Transactor } from "./database/transaction.ts";
 import { ChangeFeed } from "./distribution/change-feed.ts";
@@ -80,6 +81,12 @@ export async function startRegistry(values: RegistryValues, log: Logger): Promis
       log,
     };
     const distribution = await openDistribution(values, registry, database, started);
+    const health = watchDatabase(database.service.db, {
+      onChange: (ready, error) => {
+        if (!ready) log.error({ err: error }, "the database does not answer, or takes no writes");
+      },
+    });
+    started.defer(() => health.close());
     const metrics = await createMetrics("vector-registry", log);
     observeRegistry(metrics, database, distribution);
     observeAudit(metrics, { roots: auditRoots, reads: readAudit });
@@ -98,6 +105,7 @@ export async function startRegistry(values: RegistryValues, log: Logger): Promis
         bindService(DistributionService, distributionService(distribution)),
       ],
       errorMappers: ERROR_MAPPERS,
+      isFit: () => health.ready,
     });
     log.info({ address: server.address, managementPort: server.managementPort }, "serving");
     const resources = started.move();

@@ -56,6 +56,19 @@ describe("health", () => {
     });
   };
 
+  test("a server without what it needs says so on both ports, and tries calls all the same", async () => {
+    let isFit = true;
+    const mesh = await startTestServer({}, {}, { isFit: () => isFit });
+    const { address } = mesh.server;
+    const shown = async () => [await check(address, ""), ...(await management(mesh, "/readyz"))];
+    expect(await shown()).toEqual(["SERVING", 200, "ready"]);
+    isFit = false;
+    await expect.poll(shown, { timeout: 5_000 }).toEqual(["NOT_SERVING", 503, "unfit"]);
+    expect(await reasonOf((await mesh.client()).getModel({}))).toBe("OK");
+    isFit = true;
+    await expect.poll(shown, { timeout: 5_000 }).toEqual(["SERVING", 200, "ready"]);
+  });
+
   test("starting, serving and draining show on both ports, and calls get the matching reason", async () => {
     let becomeReady = () => {};
     const ready = new Promise<void>((resolve) => {

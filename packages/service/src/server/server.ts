@@ -45,7 +45,15 @@ export interface ServerOptions {
    * start. Its failure is the caller's to handle. @default ready at once
    */
   readonly ready?: Promise<unknown>;
+  /**
+   * Whether what the service cannot do without is there, such as its database; looked at every second. While it is not, the
+   * server says that it is not ready, so that calls go elsewhere; those that come all the same are tried. @default always
+   */
+  readonly isFit?: () => boolean;
 }
+
+/** How often {@link ServerOptions.isFit} is asked. Milliseconds. */
+const FITNESS_INTERVAL_MS = 1_000;
 
 /** A service with its implementation; made by {@link bindService}, which checks that they fit. */
 export interface BoundService {
@@ -144,14 +152,24 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
       services.map(({ service }) => service),
     );
 
+  const isFit = options.isFit ?? (() => true);
+  let wasFit = true;
+  const fitness = setInterval(() => {
+    if (phase !== "serving" || isFit() === wasFit) return;
+    wasFit = !wasFit;
+    health.set(wasFit);
+    log.warn({ fit: wasFit }, wasFit ? "fit to serve again" : "not fit to serve");
+  }, FITNESS_INTERVAL_MS);
+  fitness.unref();
   const tls = await openServerTls(config, name, log);
   if (tls !== undefined) showExpiry(tls, metrics);
   const port = await bind(server, config, tls);
   const management = await startManagement(config.managementHost, config.managementPort, {
-    ready: () => phase === "serving",
-    describe: () => (phase === "serving" ? "ready" : phase),
+    ready: () => phase === "serving" && isFit(),
+    describe: () => (phase !== "serving" ? phase : isFit() ? "ready" : "unfit"),
     metrics: () => metrics.text(),
   }).catch((error: unknown) => {
+    clearInterval(fitness);
     keys.close();
     tls?.close();
     server.forceShutdown();
@@ -161,7 +179,8 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
   const serve = () => {
     if (phase !== "starting") return;
     phase = "serving";
-    health.set(true);
+    wasFit = isFit();
+    health.set(wasFit);
     log.info({ port, managementPort: management.port }, "serving");
   };
   if (options.ready === undefined && keys.ready === undefined) serve();
@@ -169,6 +188,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
 
   const kill = async () => {
     phase = "closed";
+    clearInterval(fitness);
     keys.close();
     tls?.close();
     server.forceShutdown();
