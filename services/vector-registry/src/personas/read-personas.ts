@@ -10,6 +10,7 @@ import type {
   ListPersonasResponseSchema,
 } from "@persona-mesh/protocol/registry";
 import { type CallContext, ServiceError } from "@persona-mesh/service";
+import { MAX_TERMS } from "@persona-mesh/steering";
 import { sql } from "kysely";
 import { pageOf } from "../paging.ts";
 import type { Registry } from "../registry.ts";
@@ -44,11 +45,13 @@ export async function listPersonas(
       .selectAll()
       .select(({ selectFrom }) =>
         selectFrom("persona_terms")
-          .select(sql<number>`coalesce(sum(cardinality(layers)), 0)::integer`.as("layers"))
+          .select(
+            sql<number>`(${TERM_BYTES} * count(*) + 2 * coalesce(sum(cardinality(layers)), 0))::integer`.as("bytes"),
+          )
           .whereRef("persona_terms.tenant", "=", "personas.tenant")
           .whereRef("persona_terms.persona", "=", "personas.persona")
           .whereRef("persona_terms.number", "=", "personas.latest")
-          .as("layers"),
+          .as("terms"),
       )
       .where("tenant", "=", tenant)
       .$if(!request.showDeleted, (select) => select.where("deleted_at", "is", null))
@@ -56,14 +59,15 @@ export async function listPersonas(
       .orderBy("persona")
       .limit(limit + 1)
       .execute();
-    const sizes = rows.map(({ description, layers }) => 4 * description.length + 2 * (layers ?? 0) + NAMES_BYTES);
+    const sizes = rows.map(({ description, terms }) => 4 * description.length + (terms ?? 0) + NAMES_BYTES);
     const { rows: shown, nextPageToken } = fittingPage(request, sizes, ...query).take(rows, ({ persona }) => persona);
     return { personas: await personaMessages(db, tenant, shown), nextPageToken };
   });
 }
 
-/** What the names in a persona take at most: 16 terms, each with a digest. */
-const NAMES_BYTES = 6_000;
+/** What the names of a persona and its revisions take at most, with its times; and what a term does. */
+const NAMES_BYTES = 2_000;
+const TERM_BYTES = 512;
 
 export async function getPersonaRevision(
   { transactor }: Registry,
@@ -97,7 +101,7 @@ export async function listPersonaRevisions(
       .orderBy("number", "desc")
       .limit(page.limit + 1)
       .execute();
-    const sizes = rows.map(({ bytes }) => bytes + NAMES_BYTES);
+    const sizes = rows.map(({ bytes }) => bytes + NAMES_BYTES + MAX_TERMS * TERM_BYTES);
     const taken = fittingPage(request, sizes, ...query).take(rows, ({ number }) => String(number));
     const revisions = [];
     for (const { number } of taken.rows) revisions.push(await gatedRevision(db, { ...ids, number }));

@@ -1,7 +1,8 @@
 import { sql } from "kysely";
 import type { Mutation } from "../database/transaction.ts";
-import { personaStates } from "../distribution/states.ts";
-import { revisionName } from "./read-revision.ts";
+import { personaChange } from "../distribution/states.ts";
+import { PERSONA_NAME } from "../resource-name.ts";
+import { keyOf, type RevisionKey, readRevisions, revisionName } from "./read-revision.ts";
 
 /** Which personas a change can have made ready; all of the tenant's where nothing is set. */
 export interface ReadyScope {
@@ -49,20 +50,55 @@ export async function releaseReady(
       AND (${personas === undefined ? null : [...personas]}::text[] IS NULL
            OR p.persona = ANY (${personas === undefined ? null : [...personas]}::text[]))
     ORDER BY p.persona`.execute(db);
-  const released: string[] = [];
-  for (const { persona, number } of rows) {
-    const { rows: before } = await sql<{ released: number | null }>`
-      UPDATE personas p SET released = ${number}, etag = p.etag + 1, updated_at = now()
-      FROM (SELECT released FROM personas WHERE tenant = ${tenant} AND persona = ${persona}) old
-      WHERE p.tenant = ${tenant} AND p.persona = ${persona} RETURNING old.released`.execute(db);
+  const keys = rows.map(({ persona, number }): RevisionKey => ({ tenant, persona, number }));
+  if (keys.length > 0) await release(mutation, tenant, keys);
+  return keys.map(revisionName);
+}
+
+/** Statements for all of them together: an alias may have taken hundreds along. */
+async function release(mutation: Mutation, tenant: string, keys: readonly RevisionKey[]): Promise<void> {
+  const { db } = mutation;
+  const personas = keys.map(({ persona }) => persona);
+  const numbers = keys.map(({ number }) => number);
+  const { rows: before } = await sql<{ persona: string; released: number | null }>`
+    UPDATE personas p SET released = r.number, etag = p.etag + 1, updated_at = now()
+    FROM unnest(${personas}::text[], ${numbers}::integer[]) AS r (persona, number)
+    JOIN personas old ON old.tenant = ${tenant} AND old.persona = r.persona
+    WHERE p.tenant = ${tenant} AND p.persona = r.persona RETURNING p.persona, old.released`.execute(db);
+  const releasedBefore = new Map(before.map(({ persona, released }) => [persona, released]));
+  const models = await modelsOf(mutation, tenant, personas);
+  const revisions = await readRevisions(db, keys);
+  for (const key of keys) {
+    const { persona, number } = key;
     mutation.audit({
       action: "ReleaseRevision",
-      resource: `tenants/${tenant}/personas/${persona}`,
-      before: { released: before[0]?.released ?? null },
+      resource: PERSONA_NAME.format(key),
+      before: { released: releasedBefore.get(persona) ?? null },
       after: { released: number },
     });
-    for (const change of await personaStates(db, { tenant, persona })) mutation.emit(change);
-    released.push(revisionName({ tenant, persona, number }));
+    const revision = revisions.get(keyOf(key));
+    for (const modelChecksum of models.get(persona) ?? []) {
+      const served = revision?.modelChecksum === modelChecksum ? revision : undefined;
+      mutation.emit({ modelChecksum, change: personaChange(tenant, persona, served) });
+    }
   }
-  return released;
+}
+
+/** The models of all revisions that personas ever had: workers of a former one drop the persona. */
+async function modelsOf(
+  { db }: Mutation,
+  tenant: string,
+  personas: readonly string[],
+): Promise<ReadonlyMap<string, readonly string[]>> {
+  const rows = await db
+    .selectFrom("persona_revisions")
+    .select(["persona", "model_checksum"])
+    .distinct()
+    .where("tenant", "=", tenant)
+    .where(sql<boolean>`persona = ANY (${personas}::text[])`)
+    .orderBy("model_checksum")
+    .execute();
+  const models = new Map<string, string[]>();
+  for (const { persona, model_checksum: model } of rows) models.set(persona, [...(models.get(persona) ?? []), model]);
+  return models;
 }
