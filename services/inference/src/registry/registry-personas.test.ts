@@ -331,6 +331,25 @@ describe("versions", () => {
   });
 });
 
+test("versions that do not come hold nobody up a second time, and come later", async () => {
+  const personas = await openReady({ patienceMs: 150, retryMs: 400 });
+  const Z = versionAlong(2);
+  const gate = Promise.withResolvers<void>();
+  registry.fetchGate = gate.promise;
+  const next = revisionWith("new", Z);
+  registry.watch.send(changeSet(10n, 11n, [personaState(next)]));
+  await until(() => personas.state.kind === "ERROR", "the end of patience");
+  expect(personas.state).toMatchObject({ problems: [{ resource: next.name, reason: "VERSION_BYTES_MISSING" }] });
+  registry.watch.send(changeSet(11n, 12n, [tenantState({ active: grim })]));
+  await until(() => personas.catalog.active("acme")?.name === GRIM, "the change after it");
+  const line = lines.find(({ msg, revision }) => msg === "in force" && revision === "12");
+  expect(line?.["millis"]).toBeLessThan(50);
+  registry.has(Z);
+  gate.resolve();
+  await until(() => personas.state.kind === "READY", "another try");
+  expect(personas.catalog.find("acme", "tenants/acme/personas/new")?.revision).toBe(next.digest);
+});
+
 describe("revocation", () => {
   test("new calls are refused, and those who wear the version hear of it by the tenant's policy", async () => {
     const personas = await openReady();

@@ -3,7 +3,15 @@ import type { Logger } from "@persona-mesh/service";
 import { LocalCache } from "./cache/local-cache.ts";
 import { ContactClock } from "./contact-clock.ts";
 import type { LoadingModel } from "./load-revision.ts";
-import { type Picture, type RevokedVersion, revisionsOf, revocationsOf, type Update, updated } from "./picture.ts";
+import {
+  type Picture,
+  type RevokedVersion,
+  revisionsOf,
+  revocationsOf,
+  type TenantPicture,
+  type Update,
+  updated,
+} from "./picture.ts";
 import { mayPass, type Problem } from "./problem.ts";
 import { RegistryCatalog } from "./registry-catalog.ts";
 import { RegistryConnection, type RegistryTarget } from "./registry-connection.ts";
@@ -11,6 +19,7 @@ import { problemsOf, type SourceState } from "./source-state.ts";
 import { TenantLoader } from "./tenant-loader.ts";
 import { type NeededVersion, VersionContents } from "./version-contents.ts";
 import { WatchClient, type WatchOptions } from "./watch-client.ts";
+import { WatchBroken } from "./watch-sequence.ts";
 import { WorkerReporter } from "./worker-reporter.ts";
 
 export interface RegistryOptions extends RegistryTarget {
@@ -39,11 +48,14 @@ const KEEP_DELAY = 50;
 /** How often the time of the last word is written. Milliseconds. */
 const CONTACT_INTERVAL = 10_000;
 
+/** Problems and revocations in one line of the log. */
+const MAX_LOGGED = 10;
+
 /** What the pipeline works off, in order. */
 type Work =
   | { readonly kind: "update"; readonly update: Update; readonly receivedAt: number }
   | { readonly kind: "bookmark"; readonly revision: bigint }
-  /** Load again what was kept out. */
+  /** Load again what was kept out: its bytes may have come. */
   | { readonly kind: "again" };
 
 /**
@@ -73,10 +85,13 @@ export class RegistryPersonas implements AsyncDisposable {
   #state: SourceState = { kind: "NOT_READY" };
   #waiting: Work[] = [];
   #working: Promise<void> | undefined;
+  readonly #problemsByTenant = new Map<string, readonly Problem[]>();
   #problems: readonly Problem[] = [];
   /** The last attempts to reach the registry that failed, one after the other; 0 while it is heard. */
   #failures = 1;
   #isConnected = false;
+  /** An update was lost in a defect of ours: only a snapshot helps. */
+  #isLost = false;
   #isDurable = true;
   /** What may be acknowledged. */
   #appliedRevision = 0n;
@@ -192,7 +207,15 @@ export class RegistryPersonas implements AsyncDisposable {
     this.#tell();
   }
 
+  /** @throws WatchBroken where an update was lost on our side */
+  #requireWhole(): void {
+    if (!this.#isLost) return;
+    this.#isLost = false;
+    throw new WatchBroken("an update could not be put in force");
+  }
+
   async #take(update: Update): Promise<void> {
+    this.#requireWhole();
     const receivedAt = performance.now();
     this.#clock.heard();
     await this.#revoke(update);
@@ -203,6 +226,7 @@ export class RegistryPersonas implements AsyncDisposable {
   }
 
   async #takeBookmark(revision: bigint): Promise<void> {
+    this.#requireWhole();
     this.#clock.heard();
     if (!this.#isDurable) await this.#remember([]);
     // One says what the one before it said.
@@ -219,7 +243,16 @@ export class RegistryPersonas implements AsyncDisposable {
     if (revoked.length === 0) return;
     // Where it could not be written too: not serving it is more than remembering.
     this.catalog.revoke(revoked);
-    this.#log.warn({ revoked, revision: update.revision, isDurable: this.#isDurable }, "versions revoked");
+    this.#findProblems(new Set(revoked.map(({ tenant }) => tenant)));
+    this.#log.warn(
+      {
+        revocations: revoked.length,
+        revoked: revoked.slice(0, MAX_LOGGED),
+        revision: update.revision,
+        isDurable: this.#isDurable,
+      },
+      "versions revoked",
+    );
   }
 
   async #remember(revoked: readonly RevokedVersion[]): Promise<void> {
@@ -248,8 +281,10 @@ export class RegistryPersonas implements AsyncDisposable {
       try {
         await this.#work(work);
       } catch (error) {
-        // A defect of ours: nothing was put in force by halves, and the next snapshot brings everything.
-        this.#log.error({ err: error }, "an update could not be put in force");
+        // A defect of ours. Nothing was put in force by halves; what follows would be built on sand.
+        this.#log.error({ err: error }, "an update could not be put in force; starting over from a snapshot");
+        this.#isLost = true;
+        this.#waiting = [];
       }
       if (this.#closing.signal.aborted) return;
     }
@@ -259,6 +294,7 @@ export class RegistryPersonas implements AsyncDisposable {
     switch (work.kind) {
       case "update": {
         const { picture, touched } = updated(this.#picture, work.update);
+        if (work.update.kind === "snapshot") this.#contents.forgive();
         if (!(await this.#putInForce(picture, touched, true))) return;
         const { kind, revision, changes } = work.update;
         const millis = performance.now() - work.receivedAt;
@@ -281,10 +317,19 @@ export class RegistryPersonas implements AsyncDisposable {
 
   /** @returns false when the worker was told to end meanwhile */
   async #putInForce(picture: Picture, touched: ReadonlySet<string>, mayFetch: boolean): Promise<boolean> {
-    const inUse = new Set([...picture.tenants.values()].flatMap(revisionsOf).flatMap(digestsOf));
-    if (mayFetch) await this.#prefetch(picture, touched, inUse);
     const isRevoked = (version: NeededVersion) => this.catalog.isRevoked(version);
+    // Only asked for when bytes come: it looks at everything there is.
+    const inUse = () => inUseOf(picture);
     const loader = new TenantLoader({ model: this.#model, contents: this.#contents, mayFetch, inUse, isRevoked });
+    if (mayFetch) {
+      const needed = [...touched].flatMap((tenant) => {
+        const tenantPicture = picture.tenants.get(tenant);
+        return tenantPicture === undefined
+          ? []
+          : loader.needed(tenant, tenantPicture, this.catalog.tenants.get(tenant)).filter((it) => !isRevoked(it));
+      });
+      await this.#contents.prefetch(needed, inUse);
+    }
     const served = new Map<string, Awaited<ReturnType<TenantLoader["load"]>>>();
     for (const tenant of touched) {
       const tenantPicture = picture.tenants.get(tenant);
@@ -295,7 +340,7 @@ export class RegistryPersonas implements AsyncDisposable {
     // From here to the end nothing else runs: calls see the picture before, or this one.
     for (const [tenant, each] of served) this.catalog.set(tenant, each);
     this.#picture = picture;
-    this.#problems = this.#findProblems();
+    this.#findProblems(touched);
     this.#isKept = !mayFetch;
     this.#becomeReady();
     this.#tell();
@@ -304,35 +349,51 @@ export class RegistryPersonas implements AsyncDisposable {
     return true;
   }
 
-  async #prefetch(picture: Picture, touched: ReadonlySet<string>, inUse: ReadonlySet<string>): Promise<void> {
-    const needed = [...touched].flatMap((tenant): NeededVersion[] => {
-      const tenantPicture = picture.tenants.get(tenant);
-      const digests = tenantPicture === undefined ? [] : revisionsOf(tenantPicture).flatMap(digestsOf);
-      return digests.map((digest) => ({ tenant, digest }));
+  /** What of a tenant is kept out. What is revoked should not be served, and its bytes are nowhere to be had. */
+  #problemsOf(tenant: string): Problem[] {
+    const served = this.catalog.tenants.get(tenant);
+    if (served === undefined) return [];
+    const slots = [...served.personas.values(), ...(served.active === undefined ? [] : [served.active])];
+    const problems = slots.flatMap((slot) => {
+      if (slot.kind === "loaded") return [];
+      return slot.versionDigests.some((digest) => this.catalog.isRevoked({ tenant, digest })) ? [] : [slot.problem];
     });
-    await this.#contents.prefetch(
-      needed.filter((version) => !this.catalog.isRevoked(version)),
-      inUse,
-    );
-  }
-
-  #findProblems(): Problem[] {
-    const problems = [...this.catalog.tenants].flatMap(([tenant, { active, personas }]) =>
-      [...personas.values(), ...(active === undefined ? [] : [active])].flatMap((slot) => {
-        // What is revoked should not be served, and its bytes are nowhere to be had.
-        const isRevoked = slot.versionDigests.some((digest) => this.catalog.isRevoked({ tenant, digest }));
-        return slot.kind === "kept-out" && !isRevoked ? [slot.problem] : [];
-      }),
-    );
     // The active persona is mostly a released one too.
     return [...new Map(problems.map((problem) => [problem.resource, problem])).values()];
   }
 
+  /** Look again at these tenants alone: others cannot have changed. */
+  #findProblems(tenants: Iterable<string>): void {
+    for (const tenant of tenants) {
+      const problems = this.#problemsOf(tenant);
+      if (problems.length === 0) this.#problemsByTenant.delete(tenant);
+      else this.#problemsByTenant.set(tenant, problems);
+    }
+    this.#problems = [...this.#problemsByTenant.values()].flat();
+  }
+
   #tryAgainLater(): void {
-    clearTimeout(this.#retry);
-    if (!this.#problems.some(mayPass)) return;
-    this.#retry = setTimeout(() => void this.#enqueue({ kind: "again" }), this.#options.retryMs ?? RETRY);
+    // One appointment, which updates do not put off.
+    if (this.#retry !== undefined || !this.#problems.some(mayPass)) return;
+    this.#retry = setTimeout(() => {
+      this.#retry = undefined;
+      void this.#retryMissing();
+    }, this.#options.retryMs ?? RETRY);
     this.#retry.unref();
+  }
+
+  /** Beside the pipeline: updates do not wait for what did not come before. */
+  async #retryMissing(): Promise<void> {
+    const picture = this.#picture;
+    if (picture === undefined) return;
+    const tenants = new Set(this.#problems.filter(mayPass).map(({ tenant }) => tenant));
+    const needed = [...tenants].flatMap((tenant) => {
+      const revisions = revisionsOf(picture.tenants.get(tenant) ?? NOTHING);
+      return revisions.flatMap(digestsOf).map((digest) => ({ tenant, digest }));
+    });
+    const isServed = (version: NeededVersion) => !this.catalog.isRevoked(version);
+    await this.#contents.retry(needed.filter(isServed), () => inUseOf(picture));
+    void this.#enqueue({ kind: "again" });
   }
 
   /** Work out the state, log its changes, report it. */
@@ -344,7 +405,13 @@ export class RegistryPersonas implements AsyncDisposable {
     if (this.#state.kind !== before.kind || !isSame(problems, problemsOf(before))) {
       const revision = this.#picture?.revision;
       this.#log[this.#state.kind === "READY" ? "info" : "warn"](
-        { state: this.#state.kind, was: before.kind, revision, problems },
+        {
+          state: this.#state.kind,
+          was: before.kind,
+          revision,
+          problems: problems.length,
+          some: problems.slice(0, MAX_LOGGED),
+        },
         "state towards the registry",
       );
     }
@@ -389,6 +456,13 @@ const NOT_DURABLE: Problem = {
   reason: "REVOCATIONS_NOT_DURABLE",
   message: "revocations act but could not be written to the disk; a start without the registry will serve no persona",
 };
+
+const NOTHING: TenantPicture = { state: undefined, released: new Map() };
+
+/** Digests of everything in a picture. */
+function inUseOf({ tenants }: Picture): ReadonlySet<string> {
+  return new Set([...tenants.values()].flatMap(revisionsOf).flatMap(digestsOf));
+}
 
 function digestsOf({ terms }: { readonly terms: readonly { readonly digest: string }[] }): string[] {
   return terms.map(({ digest }) => digest);

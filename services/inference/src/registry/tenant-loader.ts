@@ -2,7 +2,7 @@ import { setImmediate } from "node:timers/promises";
 import { type PersonaRevision, RevocationPolicy, type TenantState } from "@persona-mesh/protocol/registry";
 import type { LoadedPersona } from "../personas/loaded-persona.ts";
 import { type LoadingModel, loadRevision } from "./load-revision.ts";
-import type { TenantPicture } from "./picture.ts";
+import { revisionsOf, type TenantPicture } from "./picture.ts";
 import { ProblemError } from "./problem.ts";
 import type { ServedPersona, ServedTenant } from "./registry-catalog.ts";
 import type { NeededVersion, VersionContents } from "./version-contents.ts";
@@ -19,7 +19,7 @@ export interface Loading {
   readonly contents: VersionContents;
   readonly mayFetch: boolean;
   /** Digests that the disk must not lose. */
-  readonly inUse: ReadonlySet<string>;
+  readonly inUse: () => ReadonlySet<string>;
   readonly isRevoked: (version: NeededVersion) => boolean;
 }
 
@@ -48,18 +48,52 @@ export class TenantLoader {
     if (state === undefined) return undefined;
     const policy = policyOf(state);
     if (state.deleted) return { ...policy, isDeleted: true, active: undefined, personas: new Map() };
-    const known = knownOf(before);
-    const load = async (name: string, revision: PersonaRevision): Promise<ServedPersona> => {
-      const key = keyOf(name, revision);
-      const loaded = known.get(key) ?? (await this.#load(tenant, name, revision));
-      known.set(key, loaded);
-      keys.set(loaded, key);
-      return loaded;
-    };
     const personas = new Map<string, ServedPersona>();
-    for (const [name, revision] of released) personas.set(name, await load(name, revision));
-    const active = state.active === undefined ? undefined : await load(personaOf(state.active), state.active);
+    for (const [name, revision] of released) {
+      personas.set(name, await this.#reuseOrLoad(tenant, name, revision, [before?.personas.get(name), before?.active]));
+    }
+    if (state.active === undefined) return { ...policy, isDeleted: false, active: undefined, personas };
+    const name = personaOf(state.active);
+    const known = [personas.get(name), before?.active, before?.personas.get(name)];
+    const active = await this.#reuseOrLoad(tenant, name, state.active, known);
     return { ...policy, isDeleted: false, active, personas };
+  }
+
+  /** Versions of the revisions that {@link load} would compose. */
+  needed(tenant: string, picture: TenantPicture, before: ServedTenant | undefined): NeededVersion[] {
+    return revisionsOf(picture)
+      .filter((revision) => {
+        const name = personaOf(revision);
+        return this.#same(name, revision, [before?.personas.get(name), before?.active]) === undefined;
+      })
+      .flatMap(({ terms }) => terms.map(({ digest }) => ({ tenant, digest })));
+  }
+
+  async #reuseOrLoad(
+    tenant: string,
+    name: string,
+    revision: PersonaRevision,
+    known: readonly (ServedPersona | undefined)[],
+  ): Promise<ServedPersona> {
+    const same = this.#same(name, revision, known);
+    if (same !== undefined) return same;
+    const loaded = await this.#load(tenant, name, revision);
+    definitions.set(loaded, { name, revision, by: this });
+    return loaded;
+  }
+
+  /** Which of what is known was made of the same definition. What was kept out earlier is not: its bytes may have come. */
+  #same(
+    name: string,
+    revision: PersonaRevision,
+    known: readonly (ServedPersona | undefined)[],
+  ): ServedPersona | undefined {
+    return known.find((each) => {
+      const definition = each === undefined ? undefined : definitions.get(each);
+      if (definition === undefined || definition.name !== name) return false;
+      if (each?.kind === "kept-out" && definition.by !== this) return false;
+      return definition.revision === revision || keyOf(definition.revision) === keyOf(revision);
+    });
   }
 
   async #load(tenant: string, name: string, revision: PersonaRevision): Promise<ServedPersona> {
@@ -93,25 +127,17 @@ export class TenantLoader {
   }
 }
 
-/** Of which definition a served persona came. */
-const keys = new WeakMap<ServedPersona, string>();
-
-function knownOf(before: ServedTenant | undefined): Map<string, ServedPersona> {
-  const all =
-    before === undefined ? [] : [...before.personas.values(), ...(before.active === undefined ? [] : [before.active])];
-  // What was kept out is tried again: the bytes may have come.
-  const loaded = all.filter(({ kind }) => kind === "loaded");
-  return new Map(loaded.flatMap((served) => (keys.has(served) ? [[keys.get(served) as string, served]] : [])));
-}
+/** What served personas were made of, and by which loader. */
+const definitions = new WeakMap<
+  ServedPersona,
+  { readonly name: string; readonly revision: PersonaRevision; readonly by: TenantLoader }
+>();
 
 /** Everything that decides what is loaded: a digest alone would be the registry's word for it. */
-function keyOf(
-  name: string,
-  { digest, modelChecksum, terms, mode, positions, policy, composition }: PersonaRevision,
-): string {
+function keyOf({ digest, modelChecksum, terms, mode, positions, policy, composition }: PersonaRevision): string {
   const written = terms.map((term) => [term.version, term.digest, term.alphaHundredths, term.layers]);
   const composed = [composition?.outcome, composition?.factor, composition?.capHundredths];
-  return JSON.stringify([name, digest, modelChecksum, written, mode, positions, policy, composed]);
+  return JSON.stringify([digest, modelChecksum, written, mode, positions, policy, composed]);
 }
 
 /** The persona's name from that of its revision: "tenants/{tenant}/personas/{persona}/revisions/{number}". */

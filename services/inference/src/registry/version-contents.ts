@@ -45,8 +45,8 @@ export class VersionContents {
   /** The first was used longest ago. */
   readonly #memory = new Map<string, Decoded>();
   #memoryBytes = 0;
-  /** What is wrong with versions that were asked for and did not come. */
-  #bad = new Map<string, ProblemError>();
+  /** What is wrong with versions that were asked for and did not come: nobody waits for them again but {@link retry}. */
+  readonly #bad = new Map<string, ProblemError>();
 
   constructor(
     cache: LocalCache,
@@ -66,13 +66,26 @@ export class VersionContents {
    *
    * @param inUse - digests that the disk must not lose
    */
-  async prefetch(needed: readonly NeededVersion[], inUse: ReadonlySet<string>): Promise<void> {
-    this.#bad = new Map();
+  async prefetch(needed: readonly NeededVersion[], inUse: () => ReadonlySet<string>): Promise<void> {
     const missing = new Map<string, NeededVersion>();
     for (const each of needed) {
-      if (!this.#memory.has(each.digest) && !this.#cache.versions.has(each.digest)) missing.set(each.digest, each);
+      const { digest } = each;
+      if (!this.#memory.has(digest) && !this.#cache.versions.has(digest) && !this.#bad.has(digest)) {
+        missing.set(digest, each);
+      }
     }
     if (missing.size > 0) await this.#fetch(missing, inUse);
+  }
+
+  /** Ask once more for what did not come. */
+  async retry(needed: readonly NeededVersion[], inUse: () => ReadonlySet<string>): Promise<void> {
+    this.forgive();
+    await this.prefetch(needed, inUse);
+  }
+
+  /** Whatever did not come is asked for again when it is needed. */
+  forgive(): void {
+    this.#bad.clear();
   }
 
   /** From memory: undefined where it is not there. */
@@ -88,7 +101,7 @@ export class VersionContents {
    * @param mayFetch - ask the registry for what the disk has lost meanwhile
    * @throws ProblemError VERSION_BYTES_MISSING, VERSION_DIGEST_MISMATCH, VECTOR_FORMAT
    */
-  async load(needed: NeededVersion, mayFetch: boolean, inUse: ReadonlySet<string>): Promise<VectorVersion> {
+  async load(needed: NeededVersion, mayFetch: boolean, inUse: () => ReadonlySet<string>): Promise<VectorVersion> {
     const { digest } = needed;
     const known = this.peek(digest);
     if (known !== undefined) return known;
@@ -101,7 +114,7 @@ export class VersionContents {
   }
 
   /** Until all came, or patience ends; `wanted` is used up. */
-  async #fetch(wanted: Map<string, NeededVersion>, inUse: ReadonlySet<string>): Promise<void> {
+  async #fetch(wanted: Map<string, NeededVersion>, inUse: () => ReadonlySet<string>): Promise<void> {
     const { patienceMs = PATIENCE } = this.#options;
     const end = performance.now() + patienceMs;
     const backoff = new Backoff({ first: 100, most: 2_000 });
@@ -127,7 +140,11 @@ export class VersionContents {
   }
 
   /** One call. What has come, good or bad, leaves `wanted`. */
-  async #fetchSome(wanted: Map<string, NeededVersion>, inUse: ReadonlySet<string>, timeoutMs: number): Promise<void> {
+  async #fetchSome(
+    wanted: Map<string, NeededVersion>,
+    inUse: () => ReadonlySet<string>,
+    timeoutMs: number,
+  ): Promise<void> {
     const { modelChecksum, worker } = this.#options;
     const versions = [...wanted.values()].slice(0, MAX_KEYS);
     const request = { modelChecksum, worker, versions };
@@ -148,7 +165,7 @@ export class VersionContents {
           this.#bad.set(digest, error as ProblemError);
           continue;
         }
-        await this.#cache.keepVersion(digest, content, inUse);
+        await this.#cache.keepVersion(digest, content, inUse());
       }
     }
     for (const { digest } of versions) {
