@@ -15,7 +15,7 @@ import { requirePersonaQuota } from "./persona-quota.ts";
 import { auditedRevision, readPersona, tenantOf } from "./persona-rows.ts";
 import { readRevisionRows } from "./read-revision.ts";
 import { releaseReady } from "./release.ts";
-import { storeRevision } from "./store-revision.ts";
+import { storeRevisions } from "./store-revisions.ts";
 import { readSpec } from "./written-spec.ts";
 
 /** Resolve, compose and store a new persona. With `validate_only` it is composed and shown, and nothing stays. */
@@ -54,7 +54,7 @@ export async function createPersona(
     await requirePersonaQuota(mutation);
     const composed = await composeRevision(db, tenantOf(mutation), { persona: name, spec: written });
     const key = { tenant, persona, number: 1 };
-    await storeRevision(mutation, key, { composed, cause: "WRITTEN" });
+    await storeRevisions(mutation, [{ key, composed, cause: "WRITTEN" }]);
     await db
       .insertInto("personas")
       .values({ tenant, persona, display_name: displayName, description, latest: 1, released: null, deleted_at: null })

@@ -21,7 +21,7 @@ import { requirePersonaQuota } from "./persona-quota.ts";
 import { auditedRevision, type PersonaIds, readPersona, tenantOf } from "./persona-rows.ts";
 import { type RevisionKey, readRevisionRows } from "./read-revision.ts";
 import { releaseReady } from "./release.ts";
-import { storeRevision } from "./store-revision.ts";
+import { storeRevisions } from "./store-revisions.ts";
 import { specOf } from "./written-spec.ts";
 
 /** Take a persona away from workers; its revisions stay. Deleting a deleted one changes nothing. */
@@ -124,7 +124,7 @@ async function catchUp(mutation: Mutation, latest: RevisionKey): Promise<number>
   const spec = specOf(await readRevisionRows(db, latest));
   const composed = await composeRevision(db, tenantOf(mutation), { persona: PERSONA_NAME.format(latest), spec });
   const number = latest.number + 1;
-  await storeRevision(mutation, { ...latest, number }, { composed, cause: "ALIAS_MOVED" });
+  await storeRevisions(mutation, [{ key: { ...latest, number }, composed, cause: "ALIAS_MOVED" }]);
   return number;
 }
 

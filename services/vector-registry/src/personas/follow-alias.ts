@@ -11,7 +11,7 @@ import { gateRefusal, lacksOnlyApproval, personaGate } from "./persona-gate.ts";
 import { tenantOf } from "./persona-rows.ts";
 import { keyOf, type RevisionKey, type RevisionRows, readManyRevisionRows, revisionName } from "./read-revision.ts";
 import { releaseReady } from "./release.ts";
-import { storeRevision } from "./store-revision.ts";
+import { type NewRevision, storeRevisions } from "./store-revisions.ts";
 import { specOf, type WrittenSpec } from "./written-spec.ts";
 
 /** An alias that points at another version than before. */
@@ -57,13 +57,15 @@ export async function followAlias(mutation: Mutation, moved: MovedAlias): Promis
   const personas = await personasThatUse(mutation, moved);
   const created: string[] = [];
   let fromActive: RevisionKey | undefined;
-  for (const row of personas) {
-    const active = row.persona === activePersona ? activeNumber : null;
-    const successors = await succeed(mutation, row, { moved, before, active });
-    created.push(...[...successors.values()].map(revisionName));
-    if (active !== null) fromActive = successors.get(active);
-    // A tenant may have thousands of personas: other calls of this replica get their turn between them.
-    await nextTurn();
+  for (let from = 0; from < personas.length; from += PERSONAS_AT_ONCE) {
+    const some = personas.slice(from, from + PERSONAS_AT_ONCE).map((row) => ({
+      row,
+      active: row.persona === activePersona ? activeNumber : null,
+    }));
+    for (const { persona, successors } of await succeed(mutation, some, { moved, before })) {
+      created.push(...[...successors.values()].map(revisionName));
+      if (persona === activePersona) fromActive = successors.get(activeNumber ?? 0);
+    }
   }
   if (fromActive !== undefined) await takeActiveAlong(mutation, fromActive, moved);
   if (created.length > 0) await releaseReady(mutation, { personas: personas.map(({ persona }) => persona) });
@@ -103,63 +105,102 @@ async function personasThatUse(
   return rows;
 }
 
-interface Move {
-  readonly moved: MovedAlias;
-  readonly before: string | undefined;
+/** So many personas are read and written by one statement: what is in memory at once stays small. */
+const PERSONAS_AT_ONCE = 100;
+
+interface Follower {
+  readonly row: Selectable<PersonasTable>;
   /** Number of the active revision, where it is this persona's. */
   readonly active: number | null;
 }
 
-/** Give a persona's revisions their successors. @returns these by the number of what they succeed */
+interface Succession {
+  readonly persona: string;
+  /** By the number of what they succeed; the newest last. */
+  readonly successors: ReadonlyMap<number, RevisionKey>;
+}
+
+/** Give revisions of personas their successors. */
 async function succeed(
   mutation: Mutation,
-  { tenant, persona, latest, released }: Selectable<PersonasTable>,
-  { moved, before, active }: Move,
-): Promise<ReadonlyMap<number, RevisionKey>> {
-  const inForce = [released, active].filter((number) => number !== null && number !== latest) as number[];
-  const numbers = [...new Set([...inForce, latest])].sort((a, b) => a - b);
+  followers: readonly Follower[],
+  { moved, before }: { readonly moved: MovedAlias; readonly before: string | undefined },
+): Promise<Succession[]> {
   const rows = await readManyRevisionRows(
     mutation.db,
-    numbers.map((number) => ({ tenant, persona, number })),
+    followers.flatMap(({ row, active }) => numbersAtIssue(row, active).map((number) => ({ ...row, number }))),
   );
+  const revisions: NewRevision[] = [];
+  const successions: Succession[] = [];
+  for (const { row, active } of followers) {
+    const { tenant, persona, latest } = row;
+    const successors = new Map<number, RevisionKey>();
+    const find = (number: number) => rows.get(keyOf({ tenant, persona, number })) as RevisionRows;
+    for (const number of followingNumbers(numbersAtIssue(row, active), find, { latest, moved, before })) {
+      const key = { tenant, persona, number: latest + successors.size + 1 };
+      const composed = await composeSuccessor(mutation, PERSONA_NAME.format(key), specWith(find(number), moved));
+      revisions.push({ key, composed, cause: "ALIAS_MOVED" });
+      successors.set(number, key);
+    }
+    if (successors.size > 0) successions.push({ persona, successors });
+    // A tenant may have thousands of personas: other calls of this replica get their turn between them.
+    await nextTurn();
+  }
+  await storeRevisions(mutation, revisions);
+  await writeLatest(mutation, successions, { moved, before });
+  return successions;
+}
+
+/** The latest revision and what is in force beside it, ascending. */
+function numbersAtIssue({ latest, released }: Selectable<PersonasTable>, active: number | null): number[] {
+  const numbers = [released, active, latest].filter((number) => number !== null);
+  return [...new Set(numbers)].sort((a, b) => a - b);
+}
+
+/** Those that get a successor. The latest goes along with any of them, or something older would be the newest. */
+function followingNumbers(
+  numbers: readonly number[],
+  find: (number: number) => RevisionRows,
+  {
+    latest,
+    moved,
+    before,
+  }: { readonly latest: number; readonly moved: MovedAlias; readonly before: string | undefined },
+): number[] {
   const following = numbers.filter((number) => {
-    const uses = digestsOf(rows.get(keyOf({ tenant, persona, number })), moved);
+    const uses = digestsOf(find(number), moved);
     return number === latest
       ? uses.some((digest) => digest !== moved.digest)
       : uses.length > 0 && uses.every((digest) => digest === before);
   });
-  // The latest goes along with any of them, or something older would be the newest.
-  const succeeded = following.length === 0 ? [] : [...new Set([...following, latest])];
-  const successors = new Map<number, RevisionKey>();
-  for (const number of succeeded) {
-    const old = rows.get(keyOf({ tenant, persona, number })) as RevisionRows;
-    const composed = await composeSuccessor(mutation, PERSONA_NAME.format({ tenant, persona }), specWith(old, moved));
-    const key = { tenant, persona, number: latest + successors.size + 1 };
-    await storeRevision(mutation, key, { composed, cause: "ALIAS_MOVED" });
-    successors.set(number, key);
-  }
-  const newest = [...successors.values()].at(-1);
-  if (newest === undefined) return successors;
-  await mutation.db
-    .updateTable("personas")
-    .set({ latest: newest.number, etag: sql`etag + 1`, updated_at: mutation.now })
-    .where("tenant", "=", tenant)
-    .where("persona", "=", persona)
-    .execute();
-  mutation.audit({
-    action: "FollowAlias",
-    resource: PERSONA_NAME.format({ tenant, persona }),
-    before: { latest, ...(before === undefined ? {} : { version: before }) },
-    after: { latest: newest.number, version: moved.digest, successors: numbersOf(successors) },
-    reason: `${ALIAS_NAME.format({ tenant, ...moved })} was moved`,
-  });
-  return successors;
+  return following.length === 0 ? [] : [...new Set([...following, latest])];
 }
 
-function digestsOf(rows: RevisionRows | undefined, { vector, alias }: MovedAlias): string[] {
-  return (rows?.terms ?? [])
-    .filter((term) => term.vector === vector && term.alias === alias)
-    .map(({ digest }) => digest);
+async function writeLatest(
+  mutation: Mutation,
+  successions: readonly Succession[],
+  { moved, before }: { readonly moved: MovedAlias; readonly before: string | undefined },
+): Promise<void> {
+  if (successions.length === 0) return;
+  const { tenant } = tenantOf(mutation);
+  const newest = successions.map(({ successors }) => Math.max(...[...successors.values()].map(({ number }) => number)));
+  await sql`
+    UPDATE personas p SET latest = s.number, etag = p.etag + 1, updated_at = ${mutation.now}
+    FROM unnest(${successions.map(({ persona }) => persona)}::text[], ${newest}::integer[]) AS s (persona, number)
+    WHERE p.tenant = ${tenant} AND p.persona = s.persona`.execute(mutation.db);
+  for (const { persona, successors } of successions) {
+    mutation.audit({
+      action: "FollowAlias",
+      resource: PERSONA_NAME.format({ tenant, persona }),
+      before: before === undefined ? {} : { version: before },
+      after: { version: moved.digest, successors: numbersOf(successors) },
+      reason: `${ALIAS_NAME.format({ tenant, ...moved })} was moved`,
+    });
+  }
+}
+
+function digestsOf({ terms }: RevisionRows, { vector, alias }: MovedAlias): string[] {
+  return terms.filter((term) => term.vector === vector && term.alias === alias).map(({ digest }) => digest);
 }
 
 /** What a revision stands for, with the alias standing for its new version. */

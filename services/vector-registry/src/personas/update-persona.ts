@@ -17,7 +17,7 @@ import { gatedRevision, personaMessage } from "./persona-message.ts";
 import { auditedRevision, readLivePersona, readPersona, tenantOf } from "./persona-rows.ts";
 import { type RevisionKey, type RevisionRows, readRevisionRows } from "./read-revision.ts";
 import { releaseReady } from "./release.ts";
-import { storeRevision } from "./store-revision.ts";
+import { storeRevisions } from "./store-revisions.ts";
 import { readSpec, specOf, type WrittenSpec } from "./written-spec.ts";
 
 const CHANGEABLE = ["display_name", "description", "spec"];
@@ -94,7 +94,7 @@ async function revise(mutation: Mutation, latest: RevisionRows, spec: WrittenSpe
   const composed = await composeRevision(mutation.db, tenantOf(mutation), { persona: name, spec });
   if (composed.digest === digest && isSame(spec, specOf(latest))) return latest;
   const key: RevisionKey = { tenant, persona, number: number + 1 };
-  await storeRevision(mutation, key, { composed, cause: "WRITTEN" });
+  await storeRevisions(mutation, [{ key, composed, cause: "WRITTEN" }]);
   return readRevisionRows(mutation.db, key);
 }
 
