@@ -64,14 +64,22 @@ export interface RevokedVersion {
   readonly digest: string;
 }
 
-/** The snapshot that gives this picture. */
-export function changesOf({ tenants }: Picture): Change[] {
-  return [...tenants].flatMap(([tenant, { state, released }]) => [
-    ...[...released].map(([name, revision]) =>
-      create(ChangeSchema, { tenant, state: { case: "personaState", value: { name, released: revision } } }),
-    ),
-    ...(state === undefined ? [] : [create(ChangeSchema, { tenant, state: { case: "tenantState", value: state } })]),
-  ]);
+/**
+ * The changes of the snapshot that gives this picture.
+ *
+ * @param make - called with the state that a change brings, and a function that makes the change
+ */
+export function changesOf<T>({ tenants }: Picture, make: (state: object, change: () => Change) => T): T[] {
+  return [...tenants].flatMap(([tenant, { state, released }]) => {
+    const changes = [...released].map(([name, revision]) =>
+      make(revision, () =>
+        create(ChangeSchema, { tenant, state: { case: "personaState", value: { name, released: revision } } }),
+      ),
+    );
+    if (state === undefined) return changes;
+    const change = () => create(ChangeSchema, { tenant, state: { case: "tenantState", value: state } });
+    return [...changes, make(state, change)];
+  });
 }
 
 /** Every revision that somebody may wear: released ones and active ones. */

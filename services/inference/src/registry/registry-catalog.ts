@@ -51,8 +51,9 @@ export class RegistryCatalog implements PersonaCatalog {
       this.#tenants.delete(tenant);
       return;
     }
+    const isSame = this.#tenants.get(tenant)?.personas === served.personas;
     this.#tenants.set(tenant, served);
-    for (const slot of [served.active, ...served.personas.values()]) {
+    for (const slot of [served.active, ...(isSame ? [] : served.personas.values())]) {
       if (slot?.kind === "loaded") this.#tenantOf.set(slot.persona, tenant);
     }
   }

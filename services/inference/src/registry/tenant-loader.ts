@@ -48,10 +48,9 @@ export class TenantLoader {
     if (state === undefined) return undefined;
     const policy = policyOf(state);
     if (state.deleted) return { ...policy, isDeleted: true, active: undefined, personas: new Map() };
-    const personas = new Map<string, ServedPersona>();
-    for (const [name, revision] of released) {
-      personas.set(name, await this.#reuseOrLoad(tenant, name, revision, [before?.personas.get(name), before?.active]));
-    }
+    const personas = isWhollyOf(before, released)
+      ? before.personas
+      : await this.#loadReleased(tenant, released, before);
     if (state.active === undefined) return { ...policy, isDeleted: false, active: undefined, personas };
     const name = personaOf(state.active);
     const known = [personas.get(name), before?.active, before?.personas.get(name)];
@@ -61,12 +60,27 @@ export class TenantLoader {
 
   /** Versions of the revisions that {@link load} would compose. */
   needed(tenant: string, picture: TenantPicture, before: ServedTenant | undefined): NeededVersion[] {
-    return revisionsOf(picture)
+    const { state } = picture;
+    const isWhole = isWhollyOf(before, picture.released);
+    return revisionsOf(isWhole ? { state, released: new Map() } : picture)
       .filter((revision) => {
         const name = personaOf(revision);
         return this.#same(name, revision, [before?.personas.get(name), before?.active]) === undefined;
       })
       .flatMap(({ terms }) => terms.map(({ digest }) => ({ tenant, digest })));
+  }
+
+  async #loadReleased(
+    tenant: string,
+    released: TenantPicture["released"],
+    before: ServedTenant | undefined,
+  ): Promise<ReadonlyMap<string, ServedPersona>> {
+    const personas = new Map<string, ServedPersona>();
+    for (const [name, revision] of released) {
+      personas.set(name, await this.#reuseOrLoad(tenant, name, revision, [before?.personas.get(name), before?.active]));
+    }
+    if ([...personas.values()].every(({ kind }) => kind === "loaded")) origins.set(personas, released);
+    return personas;
   }
 
   async #reuseOrLoad(
@@ -132,6 +146,14 @@ const definitions = new WeakMap<
   ServedPersona,
   { readonly name: string; readonly revision: PersonaRevision; readonly by: TenantLoader }
 >();
+
+/** Of which released revisions personas were loaded, where all of them could be. */
+const origins = new WeakMap<ServedTenant["personas"], TenantPicture["released"]>();
+
+/** Nothing but the tenant's policy or active persona has changed: the commonest change, and there may be a thousand personas. */
+function isWhollyOf(before: ServedTenant | undefined, released: TenantPicture["released"]): before is ServedTenant {
+  return before !== undefined && origins.get(before.personas) === released;
+}
 
 /** Everything that decides what is loaded: a digest alone would be the registry's word for it. */
 function keyOf({ digest, modelChecksum, terms, mode, positions, policy, composition }: PersonaRevision): string {

@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import { readFile, stat, unlink } from "node:fs/promises";
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
-import { SnapshotPartSchema } from "@persona-mesh/protocol/registry";
+import { type Change, SnapshotPartSchema } from "@persona-mesh/protocol/registry";
 import { changesOf, type Picture, updated } from "../picture.ts";
 import { writeWhole } from "./whole-file.ts";
 
@@ -55,10 +55,9 @@ export class StateFile {
   }
 
   async write({ picture, revocations }: StoredState): Promise<void> {
-    const part = create(SnapshotPartSchema, { revision: picture.revision, changes: changesOf(picture), last: true });
     const count = Buffer.alloc(COUNT_BYTES);
     count.writeUInt32LE(revocations);
-    const body = Buffer.concat([count, toBinary(SnapshotPartSchema, part)]);
+    const body = Buffer.concat([count, ...encoded(picture)]);
     await writeWhole(this.#path, Buffer.concat([MAGIC, createHash("sha256").update(body).digest(), body]));
   }
 
@@ -67,4 +66,22 @@ export class StateFile {
       if (error.code !== "ENOENT") throw error;
     });
   }
+}
+
+/**
+ * A snapshot in pieces: messages that follow each other are merged when they are read, and lists get longer. What has not
+ * changed since the last time is not encoded again, which would hold up every stream.
+ */
+function encoded(picture: Picture): Uint8Array[] {
+  const last = create(SnapshotPartSchema, { revision: picture.revision, last: true });
+  return [...changesOf(picture, encodedChange), toBinary(SnapshotPartSchema, last)];
+}
+
+/** By the state that the change brings. */
+const known = new WeakMap<object, Uint8Array>();
+
+function encodedChange(state: object, change: () => Change): Uint8Array {
+  const bytes = known.get(state) ?? toBinary(SnapshotPartSchema, create(SnapshotPartSchema, { changes: [change()] }));
+  known.set(state, bytes);
+  return bytes;
 }
