@@ -24,7 +24,7 @@ export function loadRevision(
   model: LoadingModel,
   versionOf: (digest: string) => VectorVersion,
 ): LoadedPersona {
-  requireModel(revision.name, "modelChecksum", revision.modelChecksum, model.modelChecksum);
+  requireModel(revision.name, "model checksum", revision.modelChecksum, model.modelChecksum);
   const stored = revision.composition;
   if (stored === undefined) throw new ProblemError("NOT_COMPOSED", `${revision.name} has no stored composition`);
   const loaded = compose(revision, persona, model, stored.capHundredths, versionOf);
