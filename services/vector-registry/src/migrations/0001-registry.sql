@@ -615,6 +615,12 @@ CREATE FUNCTION guard_release() RETURNS trigger LANGUAGE plpgsql SET search_path
 DECLARE
   finding record;
 BEGIN
+  IF NEW.deleted_at IS NOT NULL THEN
+    PERFORM take_turn(NEW.tenant);
+    IF EXISTS (SELECT FROM tenants t WHERE (t.tenant, t.active_persona) = (NEW.tenant, NEW.persona)) THEN
+      RAISE EXCEPTION 'persona % is active', NEW.persona USING ERRCODE = 'PM001', CONSTRAINT = 'PERSONA_ACTIVE';
+    END IF;
+  END IF;
   IF NEW.released IS NULL OR (TG_OP = 'UPDATE' AND NEW.released IS NOT DISTINCT FROM OLD.released) THEN RETURN NULL; END IF;
   PERFORM take_turn(NEW.tenant);
   FOR finding IN SELECT g.reason, g.message FROM persona_gate(NEW.tenant, NEW.persona, NEW.released) g LOOP

@@ -241,5 +241,7 @@ describe("the persona switch", () => {
     expect(await attempt(rows.approve(tenant.id, 1, "bob"), ...rows.activate(tenant.id, "sunny"), release)).toBe(
       "accepted",
     );
+    const remove = sql`UPDATE personas SET deleted_at = now() WHERE tenant = ${tenant.id}`;
+    expect(await attempt(remove)).toBe("PERSONA_ACTIVE");
   });
 });

@@ -14,11 +14,21 @@ export interface GateRow {
 }
 
 /** What stands in the way of a revision now; empty when nothing does. */
-export async function personaGate(db: Tx, { tenant, persona, number }: RevisionKey): Promise<GateRow[]> {
-  const { rows } = await sql<GateRow>`
-    SELECT term, reason, message FROM persona_gate(${tenant}, ${persona}, ${number})
-    ORDER BY term NULLS LAST, reason, message`.execute(db);
-  return rows;
+export async function personaGate(db: Tx, key: RevisionKey): Promise<readonly GateRow[]> {
+  return (await personaGates(db, key, [key.number])).get(key.number) ?? [];
+}
+
+/** The same for several revisions of a persona, by number; those with nothing in their way are left out. */
+export async function personaGates(
+  db: Tx,
+  { tenant, persona }: Pick<RevisionKey, "tenant" | "persona">,
+  numbers: readonly number[],
+): Promise<ReadonlyMap<number, readonly GateRow[]>> {
+  const { rows } = await sql<GateRow & { readonly number: number }>`
+    SELECT n.number, g.term, g.reason, g.message
+    FROM unnest(${numbers}::integer[]) AS n (number), persona_gate(${tenant}, ${persona}, n.number) g
+    ORDER BY g.term NULLS LAST, g.reason, g.message`.execute(db);
+  return Map.groupBy(rows, ({ number }) => number);
 }
 
 export function gateMessages(findings: readonly GateRow[]): GateFinding[] {

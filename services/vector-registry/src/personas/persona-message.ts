@@ -5,9 +5,10 @@ import { type Selectable, sql } from "kysely";
 import type { PersonasTable, PersonaTermsTable, TenantsTable } from "../database/schema.ts";
 import type { Tx } from "../database/transaction.ts";
 import { etagOf } from "../etag.ts";
+import { notFound } from "../failures.ts";
 import { PERSONA_NAME } from "../resource-name.ts";
-import { gateMessages, personaGate } from "./persona-gate.ts";
-import { type RevisionKey, readRevision, revisionName } from "./read-revision.ts";
+import { gateMessages, personaGates } from "./persona-gate.ts";
+import { keyOf, type RevisionKey, readRevisions, revisionName } from "./read-revision.ts";
 import { type SpecRows, specMessage } from "./written-spec.ts";
 
 type PersonaRow = Selectable<PersonasTable>;
@@ -32,11 +33,28 @@ export async function personaMessages(db: Tx, tenant: string, rows: readonly Per
   return rows.map((row) => messageOf(row, specs.get(row.persona) as SpecRows, active));
 }
 
-/** A revision with what stands in its way now. */
+/** A revision with what stands in its way now. @throws ServiceError RESOURCE_NOT_FOUND */
 export async function gatedRevision(db: Tx, key: RevisionKey): Promise<PersonaRevision> {
-  const revision = await readRevision(db, key);
-  revision.gate = gateMessages(await personaGate(db, key));
+  const [revision] = await gatedRevisions(db, key, [key.number]);
+  if (revision === undefined) throw notFound(revisionName(key));
   return revision;
+}
+
+/** Revisions of one persona in the order of their numbers as given; those that are not there are left out. */
+export async function gatedRevisions(
+  db: Tx,
+  { tenant, persona }: Pick<RevisionKey, "tenant" | "persona">,
+  numbers: readonly number[],
+): Promise<PersonaRevision[]> {
+  const keys = numbers.map((number) => ({ tenant, persona, number }));
+  const revisions = await readRevisions(db, keys);
+  const gates = await personaGates(db, { tenant, persona }, numbers);
+  return keys.flatMap((key) => {
+    const revision = revisions.get(keyOf(key));
+    if (revision === undefined) return [];
+    revision.gate = gateMessages(gates.get(key.number) ?? []);
+    return [revision];
+  });
 }
 
 async function latestSpecs(db: Tx, rows: readonly PersonaRow[]): Promise<ReadonlyMap<string, SpecRows>> {

@@ -16,7 +16,7 @@ import { pageOf } from "../paging.ts";
 import type { Registry } from "../registry.ts";
 import { PERSONA_NAME, REVISION_NAME, TENANT_NAME } from "../resource-name.ts";
 import { fittingPage } from "./fitting-page.ts";
-import { gatedRevision, personaMessage, personaMessages } from "./persona-message.ts";
+import { gatedRevision, gatedRevisions, personaMessage, personaMessages } from "./persona-message.ts";
 import { readPersona } from "./persona-rows.ts";
 
 export async function getPersona(
@@ -103,9 +103,8 @@ export async function listPersonaRevisions(
       .execute();
     const sizes = rows.map(({ bytes }) => bytes + NAMES_BYTES + MAX_TERMS * TERM_BYTES);
     const taken = fittingPage(request, sizes, ...query).take(rows, ({ number }) => String(number));
-    const revisions = [];
-    for (const { number } of taken.rows) revisions.push(await gatedRevision(db, { ...ids, number }));
-    return { revisions, nextPageToken: taken.nextPageToken };
+    const numbers = taken.rows.map(({ number }) => number);
+    return { revisions: await gatedRevisions(db, ids, numbers), nextPageToken: taken.nextPageToken };
   });
 }
 
