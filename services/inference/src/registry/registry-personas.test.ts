@@ -1,4 +1,4 @@
-import { mkdtemp, rm } from "node:fs/promises";
+import { mkdir, mkdtemp, rm, rmdir } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { RevocationPolicy, WorkerState } from "@persona-mesh/protocol/registry";
@@ -386,6 +386,26 @@ describe("revocation", () => {
     await until(() => personas.state.kind === "READY" && personas.state.revision === 12n, "the snapshot");
     expect(refusal(() => personas.catalog.find("acme", GLAD))).toBe("VERSION_REVOKED");
   });
+});
+
+test("a revocation that the disk does not take acts all the same, and is not acknowledged until it does", async () => {
+  const personas = await openReady();
+  const path = join(folder, TEST_MODEL.modelChecksum, "worker-1", "revocations");
+  await mkdir(path);
+  registry.watch.send(changeSet(10n, 11n, [revocation(X)]));
+  await until(() => refusal(() => personas.catalog.find("acme", GLAD)) === "VERSION_REVOKED", "the revocation");
+  await until(() => personas.state.kind === "ERROR" && personas.state.revision === 11n, "the error");
+  expect(personas.state).toMatchObject({ problems: [{ reason: "REVOCATIONS_NOT_DURABLE" }] });
+  await until(() => registry.reports.at(-1)?.state === WorkerState.ERROR, "the report");
+  expect(registry.reports.at(-1)?.appliedRevision).toBe(10n);
+  await rmdir(path);
+  registry.watch.send(bookmark(12n));
+  await until(() => registry.reports.at(-1)?.appliedRevision === 12n, "the acknowledgement");
+  expect(personas.state).toEqual({ kind: "READY", revision: 12n });
+  await personas[Symbol.asyncDispose]();
+  await registry.kill();
+  const later = await open();
+  expect(refusal(() => later.catalog.find("acme", GLAD))).toBe("VERSION_REVOKED");
 });
 
 describe("a start without the registry", () => {
