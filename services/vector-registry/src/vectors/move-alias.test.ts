@@ -1,4 +1,4 @@
-import { ApprovalDecision, VersionState } from "@persona-mesh/protocol/registry";
+import { ApprovalDecision, TenantService, VersionState } from "@persona-mesh/protocol/registry";
 import { sql } from "kysely";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { RunningRegistry } from "../start-registry.ts";
@@ -99,6 +99,8 @@ describe("an alias", () => {
     const etag = (await point(tenant, "canary", 1)).alias?.etag ?? "";
     await vectors.deleteAlias({ name: tenant.alias("canary"), etag });
     expect(await outcome(vectors.getAlias({ name: tenant.alias("canary") }))).toBe("RESOURCE_NOT_FOUND");
+    const alias = { name: tenant.alias("canary"), version: tenant.version(1), etag };
+    expect(await outcome(vectors.setAlias({ alias }))).toBe("ETAG_MISMATCH");
     await point(tenant, "canary", 1);
     expect(await outcome(vectors.deleteAlias({ name: tenant.alias("canary"), etag }))).toBe("ETAG_MISMATCH");
     expect(await targets(tenant, "canary")).toHaveLength(2);
@@ -117,6 +119,9 @@ describe("an alias", () => {
     expect(await outcome(point(tenant, "production", 2, { breakGlass: { justification: " " } }))).toBe(
       "INVALID_ARGUMENT",
     );
+    const claims = { subject: "alice", tenant: tenant.id, roles: ["admin" as const] };
+    const { tenants } = await (await registry.client(TenantService, claims)).listTenants({});
+    expect(tenants.map(({ unreviewedBreakGlass }) => unreviewedBreakGlass)).toEqual([1]);
     await tenant.write(...rows.revoke(tenant.id, 1));
     const glass = { breakGlass: { justification: "outage" } };
     expect(await outcome(point(tenant, "production", 1, glass))).toBe("VERSION_REVOKED");
