@@ -1,31 +1,17 @@
 import { setImmediate as nextTurn } from "node:timers/promises";
 import { ServiceError, steeringErrors, toServiceError } from "@persona-mesh/service";
 import { type Selectable, sql } from "kysely";
-import { type BrokenGlass, breakGlass, glassBrokenHere } from "../approvals/break-glass.ts";
 import type { PersonasTable } from "../database/schema.ts";
 import type { Mutation } from "../database/transaction.ts";
 import { ALIAS_NAME, PERSONA_NAME } from "../resource-name.ts";
 import { type ComposedRevision, composeRevision } from "./compose-revision.ts";
-import { moveActive } from "./move-active.ts";
-import { gateRefusal, lacksOnlyApproval, personaGate } from "./persona-gate.ts";
+import type { MovedAlias } from "./moved-alias.ts";
 import { tenantOf } from "./persona-rows.ts";
 import { keyOf, type RevisionKey, type RevisionRows, readManyRevisionRows, revisionName } from "./read-revision.ts";
 import { releaseReady } from "./release.ts";
 import { type NewRevision, storeRevisions } from "./store-revisions.ts";
+import { takeActiveAlong } from "./take-active-along.ts";
 import { specOf, type WrittenSpec } from "./written-spec.ts";
-
-/** An alias that points at another version than before. */
-export interface MovedAlias {
-  readonly vector: string;
-  readonly alias: string;
-  /** What it points at from now on. */
-  readonly digest: string;
-  /** What the caller would break the glass with, where that is needed for the active persona to follow `production`. */
-  readonly breakGlass?: Pick<BrokenGlass, "action" | "justification">;
-}
-
-/** The one alias whose moves are guarded, and may not leave behind what serves. */
-const PRODUCTION = "production";
 
 /**
  * Take personas along with an alias. Called in the transaction that moves it, when the alias and its history are written and
@@ -229,57 +215,4 @@ async function composeSuccessor(mutation: Mutation, persona: string, spec: Writt
       cause: error,
     });
   }
-}
-
-async function takeActiveAlong(mutation: Mutation, successor: RevisionKey, moved: MovedAlias): Promise<void> {
-  const { tenant, active_number: number } = tenantOf(mutation);
-  const alias = ALIAS_NAME.format({ tenant, ...moved });
-  const findings = await personaGate(mutation.db, successor);
-  const glass = findings.length === 0 || !lacksOnlyApproval(findings) ? undefined : await glassFor(mutation, moved);
-  const active = { tenant, persona: successor.persona, number: number as number };
-  const resource = PERSONA_NAME.format(successor);
-  if (findings.length === 0 || glass !== undefined) {
-    const reason = `${alias} was moved`;
-    await moveActive(mutation, { to: successor, reason, glass });
-    mutation.audit({
-      action: "ActivatePersona",
-      resource,
-      before: { active: revisionName(active) },
-      after: { active: revisionName(successor), ...(glass === undefined ? {} : { breakGlass: glass }) },
-      reason,
-    });
-    return;
-  }
-  if (moved.alias === PRODUCTION && !(await isRevoked(mutation, active))) throw gateRefusal(successor, findings);
-  mutation.audit({
-    action: "LeaveActivePersona",
-    resource,
-    before: { active: revisionName(active) },
-    after: {
-      active: revisionName(active),
-      successor: revisionName(successor),
-      gate: findings.map(({ reason, message }) => ({ reason, message })),
-    },
-    reason: `${alias} was moved to what may not be active`,
-  });
-  mutation.context.log.warn(
-    { alias, active: revisionName(active), successor: revisionName(successor) },
-    "the active persona does not follow its alias: the gate of its next revision is closed",
-  );
-}
-
-async function glassFor(
-  mutation: Mutation,
-  { vector, alias, breakGlass: offered }: MovedAlias,
-): Promise<string | undefined> {
-  const broken = await glassBrokenHere(mutation);
-  if (broken !== undefined || offered === undefined || alias !== PRODUCTION) return broken;
-  const { tenant } = tenantOf(mutation);
-  return breakGlass(mutation, { ...offered, resource: ALIAS_NAME.format({ tenant, vector, alias }) });
-}
-
-/** Whether a revision has a version that is revoked: no worker serves it. */
-async function isRevoked({ db }: Mutation, key: RevisionKey): Promise<boolean> {
-  const findings = await personaGate(db, key);
-  return findings.some(({ reason }) => reason === "VERSION_REVOKED");
 }
