@@ -55,6 +55,8 @@ export async function openTestWorker(overrides: Partial<WorkerValues> = {}): Pro
       // Threads that share an operator wait for each other: on a busy machine, longer than they work.
       threads: 1,
       drainSeconds: 5,
+      // Most tests are about something else and read more easily without certificates.
+      devTls: false,
       logLevel: "debug",
       dataDir,
       personasDir,

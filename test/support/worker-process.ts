@@ -25,7 +25,7 @@ export interface ServingProcess extends WorkerProcess {
 /** @param flags - by option name as on the command line, without the dashes */
 export function spawnWorker(flags: Readonly<Record<string, string>>): WorkerProcess {
   // One thread: those that share an operator wait for each other, on a busy machine longer than they work.
-  const options = { "grpc-port": "0", "management-port": "0", threads: "1", ...flags };
+  const options = { "grpc-port": "0", "management-port": "0", threads: "1", "dev-tls": "false", ...flags };
   const args = Object.entries(options).flatMap(([name, value]) => [`--${name}`, value]);
   // Of the environment only what it needs: PERSONA_* of whoever runs the tests would count as options.
   const child = spawn(process.execPath, [MAIN, ...args], { env: { PATH: process.env["PATH"] } });

@@ -18,7 +18,7 @@ const count = (max: number) => z.int().min(1).max(max);
 
 /** What the worker can be told, beside what every service can. */
 export const WORKER_OPTIONS = {
-  ...withDefaults(SERVICE_OPTIONS, { grpcPort: 7400, managementPort: 7401 }),
+  ...withDefaults(SERVICE_OPTIONS, { grpcPort: 7400, managementPort: 7401, devTls: true }),
   model: option(z.string().min(1).optional(), {
     default: undefined,
     doc: "Folder of the model package, or the name of a model in `models`. Unset: the starter model, imported into dataDir at the first start.",
