@@ -44,6 +44,25 @@ const require = (tenant: GovernedTenant, approvals: number) =>
   tenant.write(sql`UPDATE tenants SET required_approvals = ${approvals} WHERE tenant = ${tenant.id}`);
 
 describe("approving a version", () => {
+  test("is not for whoever made the same bytes under another vector", async () => {
+    const tenant = await registry.tenant(1);
+    const vectors = await tenant.vectors("dave");
+    await vectors.createVector({ parent: tenant.name, vectorId: "copy" });
+    const { version } = await vectors.publishVersion({
+      parent: `${tenant.name}/vectors/copy`,
+      content: rows.vectorBytes(1),
+    });
+    const approve = async (approver: string) =>
+      (await tenant.approvals(approver)).createApproval({
+        parent: tenant.name,
+        version: version?.name ?? "",
+        decision: APPROVE,
+      });
+    expect(await outcome(approve("alice"))).toBe("SELF_APPROVAL");
+    expect(await outcome(approve("dave"))).toBe("SELF_APPROVAL");
+    expect(await outcome(approve("bob"))).toBe("accepted");
+  });
+
   test("takes as many people as the policy says, none of them twice and none who made it", async () => {
     const tenant = await registry.tenant(1);
     await require(tenant, 2);
