@@ -12,6 +12,8 @@ export interface OpenPersonas {
   readonly catalog: PersonaCatalog;
   /** Resolves when calls may be let in; undefined where they may at once. */
   readonly ready: Promise<void> | undefined;
+  /** How things stand with the registry; undefined where there is none. */
+  readonly source: Pick<RegistryPersonas, "state"> | undefined;
 }
 
 /** Name of the worker's service in the mesh, as its certificate says. */
@@ -60,7 +62,7 @@ export async function openPersonas(
       log,
     ),
   );
-  return { catalog: personas.catalog, ready: personas.ready };
+  return { catalog: personas.catalog, ready: personas.ready, source: personas };
 }
 
 async function openFolder(
@@ -82,5 +84,5 @@ async function openFolder(
       },
     ),
   );
-  return { catalog, ready: undefined };
+  return { catalog, ready: undefined, source: undefined };
 }

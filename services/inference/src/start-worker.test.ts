@@ -72,6 +72,12 @@ afterAll(async () => {
   await rm(dataDir, { recursive: true, force: true });
 });
 
+/** Lines of a gauge, without its help. */
+const gauge = async (name: string) => {
+  const response = await fetch(`http://127.0.0.1:${running.server.managementPort}/metrics`);
+  return (await response.text()).split("\n").filter((line) => line.startsWith(name));
+};
+
 const readiness = async () => (await fetch(`http://127.0.0.1:${running.server.managementPort}/readyz`)).status;
 
 /** A long greedy reply; what was told, in order, and how it ended. */
@@ -100,6 +106,9 @@ async function stream(onToken: (count: number) => void, persona = GLAD) {
 
 test("a worker serves what the registry says, from the moment that it has said it; revoked versions go from running streams", async () => {
   expect(await readiness()).toBe(503);
+  expect(await gauge("persona_inference_registry_state")).toContain(
+    'persona_inference_registry_state{state="not_ready"} 1',
+  );
   const { modelChecksum, spec } = running.worker.model.manifest;
   const made = { modelChecksum, hiddenSize: spec.hidden, layerCount: spec.layers };
   const [X, Y] = [versionAlong(0, made), versionAlong(1, made)];
@@ -112,6 +121,10 @@ test("a worker serves what the registry says, from the moment that it has said i
     snapshot(10n, [personaState(glad), personaState(grim), tenantState({ revocation: RevocationPolicy.REMOVE })]),
   );
   await expect.poll(readiness).toBe(200);
+  expect(await gauge("persona_inference_registry_state")).toContain(
+    'persona_inference_registry_state{state="ready"} 1',
+  );
+  expect(await gauge("persona_inference_registry_problems")).toEqual(["persona_inference_registry_problems 0"]);
 
   const removed = await stream((count) => {
     if (count === 5) registry.watch.send(changeSet(10n, 11n, [revocation(X)]));

@@ -2,13 +2,21 @@ import { loadTokenizer } from "@persona-mesh/model";
 import { ModelRuntime } from "@persona-mesh/model/runtime";
 import { selfTest, shareThreads } from "@persona-mesh/onnx";
 import { InferenceService } from "@persona-mesh/protocol";
-import { bindService, type Logger, type RunningServer, startServer, toServiceError } from "@persona-mesh/service";
+import {
+  bindService,
+  createMetrics,
+  type Logger,
+  type RunningServer,
+  startServer,
+  toServiceError,
+} from "@persona-mesh/service";
 import { Engine } from "./engine/engine.ts";
 import { availableMemory, planMemory, requireMemory, servedContext } from "./memory-plan.ts";
 import { openModel } from "./open-model.ts";
 import { type OpenPersonas, openPersonas, SERVICE_NAME } from "./open-personas.ts";
 import { checkWorkerConfig, type WorkerValues } from "./options.ts";
 import { requireRunnable, warnOfBatchDependence } from "./precision-support.ts";
+import { observeSource } from "./registry/observe-source.ts";
 import { ERROR_MAPPERS } from "./rpc/error-mapping.ts";
 import { inferenceService } from "./rpc/inference-service.ts";
 import { mostTextBytes } from "./rpc/prompt.ts";
@@ -34,11 +42,14 @@ export async function startWorker(values: WorkerValues, log: Logger): Promise<Ru
   await using started = new AsyncDisposableStack();
   try {
     checkWorkerConfig(values);
-    const { worker, ready } = await openWorker(values, log, started);
+    const { worker, ready, source } = await openWorker(values, log, started);
+    const metrics = await createMetrics(SERVICE_NAME, log);
+    if (source !== undefined) observeSource(metrics, source);
     const server = await startServer({
       name: SERVICE_NAME,
       config: values,
       log,
+      metrics,
       ...(ready === undefined ? {} : { ready }),
       services: [bindService(InferenceService, inferenceService(worker))],
       errorMappers: ERROR_MAPPERS,
@@ -70,7 +81,7 @@ export async function startWorker(values: WorkerValues, log: Logger): Promise<Ru
   }
 }
 
-interface OpenWorker extends Pick<OpenPersonas, "ready"> {
+interface OpenWorker extends Pick<OpenPersonas, "ready" | "source"> {
   readonly worker: Worker;
 }
 
@@ -130,5 +141,5 @@ async function openWorker(values: WorkerValues, log: Logger, resources: AsyncDis
     table,
     personas: personas.catalog,
   };
-  return { worker, ready: personas.ready };
+  return { worker, ready: personas.ready, source: personas.source };
 }
