@@ -1,5 +1,4 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
-import { credentials } from "@grpc/grpc-js";
 import {
   type CaptureActivationsRequestSchema,
   type CaptureActivationsResponse,
@@ -11,6 +10,7 @@ import {
   type ScoreResponse,
 } from "@persona-mesh/protocol";
 import { type CallOptions, type Client, createClient } from "@persona-mesh/service/client";
+import { channelCredentials, type TlsOptions } from "./channel-credentials.ts";
 import { LocalError } from "./local-error.ts";
 import { collectReply, type GenerateEvent, type Reply } from "./reply.ts";
 
@@ -23,17 +23,6 @@ export interface InferenceClientOptions {
   readonly token?: string | (() => string | Promise<string>);
   /** Deadline of calls that set none, in milliseconds. @default 60,000 for unary calls, none for streams */
   readonly timeoutMs?: number;
-}
-
-export interface TlsOptions {
-  /** Authorities that may sign the server's certificate, PEM. @default the system's */
-  readonly ca?: string | Uint8Array;
-  /** Our own certificate for mutual TLS, PEM; with `key`. */
-  readonly cert?: string | Uint8Array;
-  /** Its private key, PEM; with `cert`. */
-  readonly key?: string | Uint8Array;
-  /** Name that the server's certificate must have. @default the host of the address */
-  readonly serverName?: string;
 }
 
 export type GenerateInput = MessageInitShape<typeof GenerateRequestSchema>;
@@ -54,7 +43,7 @@ export class InferenceClient implements Disposable {
 
   /** @throws ClientError CONFIG_INVALID when a token would leave this machine without TLS */
   constructor({ address, tls, token, timeoutMs }: InferenceClientOptions) {
-    this.#service = createClient(InferenceService, address, credentialsOf(tls), {
+    this.#service = createClient(InferenceService, address, channelCredentials(tls), {
       ...(token === undefined ? {} : { token }),
       ...(timeoutMs === undefined ? {} : { timeoutMs }),
       ...(tls?.serverName === undefined ? {} : { serverName: tls.serverName }),
@@ -127,10 +116,4 @@ export class InferenceClient implements Disposable {
   [Symbol.dispose](): void {
     this.close();
   }
-}
-
-function credentialsOf(tls: TlsOptions | undefined) {
-  if (tls === undefined) return credentials.createInsecure();
-  const pem = (value: string | Uint8Array | undefined) => (value === undefined ? null : Buffer.from(value as string));
-  return credentials.createSsl(pem(tls.ca), pem(tls.key), pem(tls.cert));
 }

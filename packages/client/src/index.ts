@@ -1,12 +1,12 @@
-/** The mesh from the outside: a typed client of its workers, and the extraction of vectors over it. */
+/** The mesh from the outside: typed clients of its workers and its registry, and the extraction of vectors. */
 export type { CallOptions } from "@persona-mesh/service/client";
+export type { TlsOptions } from "./channel-credentials.ts";
 export {
   type CaptureInput,
   type GenerateInput,
   InferenceClient,
   type InferenceClientOptions,
   type ScoreInput,
-  type TlsOptions,
 } from "./client.ts";
 export { type ContrastPair, parseBaseline, parsePairs, type ReplySample } from "./contrast-samples.ts";
 export {
@@ -18,4 +18,6 @@ export {
 } from "./extract-vector.ts";
 export { MAX_SAMPLES_FILE_BYTES, readJsonFile } from "./json-file.ts";
 export { LocalError, type LocalReason } from "./local-error.ts";
+export { RegistryClient, type RegistryClientOptions } from "./registry/registry-client.ts";
+export { type WorkersReached, waitForWorkers } from "./registry/wait-for-workers.ts";
 export { collectReply, type GenerateEvent, type Reply } from "./reply.ts";

@@ -14,6 +14,14 @@ export const LOCAL_REASONS = {
   TOKEN_MISSING: status.UNAUTHENTICATED,
   /** A model package is not what it must be; the checks that failed are named. */
   VERIFICATION_FAILED: status.DATA_LOSS,
+  /** No version's digest begins with the digits that were given. */
+  VERSION_NOT_FOUND: status.NOT_FOUND,
+  /** The digests of several versions do. */
+  VERSION_AMBIGUOUS: status.INVALID_ARGUMENT,
+  /** A change is made, and connected workers did not follow in the time that was given. */
+  WORKERS_BEHIND: status.DEADLINE_EXCEEDED,
+  /** An export of the audit is not what was written; the first bad entry is named. */
+  AUDIT_BROKEN: status.DATA_LOSS,
   /** The server's answer breaks the protocol: a stream without its end, a tensor of another shape. */
   RESPONSE_INVALID: status.INTERNAL,
 } as const;

@@ -5,9 +5,11 @@ import { RESOURCE_ID, type RoleName } from "@persona-mesh/service/client";
 import { InferenceClient } from "../client.ts";
 import { readBoundedFile } from "../json-file.ts";
 import { LocalError } from "../local-error.ts";
+import { RegistryClient } from "../registry/registry-client.ts";
 import type { CommandContext } from "./context.ts";
 import { UsageError } from "./failure.ts";
-import { readTlsFiles } from "./tls-files.ts";
+import { printable } from "./text-layout.ts";
+import { developmentTls, readTlsFiles } from "./tls-files.ts";
 
 /** Largest token file: servers refuse longer tokens anyway. */
 const MAX_TOKEN_BYTES = 16 << 10;
@@ -23,22 +25,54 @@ export interface Connection extends Disposable {
 }
 
 /**
- * Connect as the options say. The connection itself is made by the first call.
+ * Connect to the worker as the options say. The connection itself is made by the first call.
  *
  * @param role - what the command needs, for a development token
  * @throws UsageError, LocalError
  */
 export async function connect(context: CommandContext, role: RoleName): Promise<Connection> {
-  const { options } = context;
-  const tls = await readTlsFiles(options, context.io.cwd);
-  const { token, tenant } = await accessToken(context, role);
-  const client = new InferenceClient({
-    address: options.address,
-    token,
+  const connection = await connectionOptions(context, context.options.address);
+  const { token, tenant } = await accessToken(context, { roles: [role] });
+  const client = new InferenceClient({ ...connection, token });
+  return { client, tenant, [Symbol.dispose]: () => client.close() };
+}
+
+/** A client of the registry, and whose tenant its token speaks for. */
+export interface RegistryConnection extends Disposable {
+  readonly client: RegistryClient;
+  /** Undefined where the token does not say, as an opaque one. */
+  readonly tenant: string | undefined;
+}
+
+/**
+ * Connect to the registry as the options say.
+ *
+ * @param claims - for a development token
+ * @throws UsageError, LocalError
+ */
+export async function connectRegistry(context: CommandContext, claims: OwnClaims): Promise<RegistryConnection> {
+  const connection = await connectionOptions(context, context.options.registry);
+  const { token, tenant } = await accessToken(context, claims);
+  const client = new RegistryClient({ ...connection, token });
+  return { client, tenant, [Symbol.dispose]: () => client.close() };
+}
+
+async function connectionOptions({ options, io }: CommandContext, address: string) {
+  const tls = (await readTlsFiles(options, io.cwd)) ?? (await developmentTls(options, address, io.cwd));
+  return {
+    address,
     ...(tls === undefined ? {} : { tls }),
     ...(options.timeout === undefined ? {} : { timeoutMs: options.timeout }),
-  });
-  return { client, tenant, [Symbol.dispose]: () => client.close() };
+  };
+}
+
+/** Who a development token speaks for. */
+export interface OwnClaims {
+  readonly roles: readonly RoleName[];
+  /** @default `--tenant` */
+  readonly tenant?: string;
+  /** @default whoever is at the keyboard */
+  readonly subject?: string;
 }
 
 interface AccessToken {
@@ -47,7 +81,7 @@ interface AccessToken {
 }
 
 /** The first there is: `--token`, `--token-file`, PERSONA_TOKEN, one signed with the development keys. */
-async function accessToken(context: CommandContext, role: RoleName): Promise<AccessToken> {
+async function accessToken(context: CommandContext, claims: OwnClaims): Promise<AccessToken> {
   const { io, options } = context;
   if (options.token !== undefined && options.tokenFile !== undefined) {
     throw new UsageError("OPTIONS_CONFLICT", "--token and --token-file exclude each other");
@@ -65,16 +99,18 @@ async function accessToken(context: CommandContext, role: RoleName): Promise<Acc
       `no access token: give --token, --token-file or PERSONA_TOKEN (${dataDir} has no development keys to make one with)`,
     );
   }
-  const tenant = requireTenant(options.tenant);
+  const tenant = requireTenant(claims.tenant ?? options.tenant);
+  const { roles, subject = developer() } = claims;
   // Loaded here: signing needs the server's half of the package, which takes as long to load as all the rest.
   const { ensureDevKeys, signDevToken } = await import("@persona-mesh/service");
   const token = await signDevToken(await ensureDevKeys(dataDir), {
-    subject: developer(),
+    subject,
     tenant,
-    roles: [role],
+    roles,
     ttlSeconds: OWN_TOKEN_SECONDS,
   });
-  context.note(`using a development token: tenant ${tenant}, role ${role}`);
+  const who = claims.subject === undefined ? "" : `, as ${printable(subject)}`;
+  context.note(`using a development token: tenant ${tenant}, role ${roles.join(" and ")}${who}`);
   return { token, tenant };
 }
 

@@ -4,6 +4,7 @@ import { type CliIo, type Paint, paintFor, write } from "./io.ts";
 /** Options that every command takes; see `program.ts` for their descriptions. */
 export interface GlobalOptions {
   address: string;
+  registry: string;
   token?: string;
   tokenFile?: string;
   tenant: string;
@@ -13,6 +14,7 @@ export interface GlobalOptions {
   tlsCert?: string;
   tlsKey?: string;
   tlsServerName?: string;
+  plaintext?: true;
   /** Milliseconds. */
   timeout?: number;
   color: boolean;

@@ -34,6 +34,10 @@ export const USAGE_REASONS = [
   "TENANT_INVALID",
   /** Not a name that a model can have in the models directory. */
   "MODEL_NAME_INVALID",
+  /** Not a name of what the command is about. */
+  "NAME_INVALID",
+  /** Not a term of a persona: a vector, an alpha, and layers. */
+  "TERM_INVALID",
   /** Something that cannot be undone, and nobody who could be asked. */
   "CONFIRMATION_NEEDED",
 ] as const;

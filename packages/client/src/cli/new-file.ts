@@ -33,7 +33,7 @@ export class NewFile implements AsyncDisposable {
   }
 
   /** @throws LocalError FILE_EXISTS when someone else wrote the file meanwhile and it is not to be overwritten */
-  async commit(bytes: Uint8Array): Promise<void> {
+  async commit(bytes: Uint8Array | AsyncIterable<string>): Promise<void> {
     const handle = await open(this.#staged, "w");
     try {
       await handle.writeFile(bytes);
