@@ -3,8 +3,10 @@ import { type Command, Option } from "commander";
 import { integer } from "../../arguments.ts";
 import type { CliIo } from "../../io.ts";
 import { shortName } from "../../registry/cells.ts";
-import { examples, printItems } from "../../registry/output.ts";
+import { messageJson } from "../../registry/message-json.ts";
+import { examples } from "../../registry/output.ts";
 import { onRegistry, type RegistrySession } from "../../registry/session.ts";
+import { table } from "../../table.ts";
 import { printable } from "../../text-layout.ts";
 import { addAuditExport } from "./audit-export.ts";
 import { addAuditVerify } from "./audit-verify.ts";
@@ -39,13 +41,14 @@ export function addAuditCommands(audit: Command, io: CliIo): void {
   addAuditVerify(audit, io);
 }
 
-/** What an entry's payload says; its bytes are what is hashed, so nothing in them is taken for granted. */
-interface Payload {
-  readonly time?: unknown;
-  readonly actor?: unknown;
-  readonly action?: unknown;
-  readonly resource?: unknown;
-  readonly reason?: unknown;
+/** One thing that was done: a change, or one of the reads that share an entry. */
+interface Deed {
+  readonly sequence: bigint;
+  readonly time: string;
+  readonly actor: string;
+  readonly action: string;
+  readonly resource: string;
+  readonly reason: string;
 }
 
 async function listEntries({ client, context, parent, call }: RegistrySession<ListOptions>): Promise<void> {
@@ -58,25 +61,51 @@ async function listEntries({ client, context, parent, call }: RegistrySession<Li
     action,
     pageSize: Math.min(limit, 1000),
   };
-  const payloads = new WeakMap<AuditEntry, Payload>();
-  const said = (entry: AuditEntry, field: keyof Payload) => {
-    const payload = payloads.get(entry) ?? (JSON.parse(entry.payload) as Payload);
-    payloads.set(entry, payload);
-    const value = payload[field];
-    return typeof value === "string" ? value : value === undefined ? "" : JSON.stringify(value);
+  const entries = await Array.fromAsync(first(limit, client.listAuditEntries(request, call)));
+  if (context.json) {
+    await context.printJson({ entries: entries.map(messageJson) });
+    return;
+  }
+  if (entries.length === 0) {
+    context.note("none");
+    return;
+  }
+  await context.printLines(
+    table<Deed>(
+      [
+        { heading: "SEQUENCE", align: "right", cell: ({ sequence }) => String(sequence) },
+        { heading: "TIME", cell: (deed) => printable(deed.time.slice(0, 19).replace("T", " ")) },
+        { heading: "ACTOR", cell: (deed) => printable(deed.actor) },
+        { heading: "ACTION", cell: (deed) => printable(deed.action) },
+        { heading: "RESOURCE", cell: (deed) => shortName(deed.resource) },
+        { heading: chain === "reads" ? "PURPOSE" : "REASON", cell: ({ reason }) => printable(reason) },
+      ],
+      entries.flatMap(deedsOf),
+    ),
+  );
+}
+
+/** The bytes of a payload are what is hashed: nothing in them is taken for granted. */
+function deedsOf({ sequence, payload }: AuditEntry): Deed[] {
+  const entry = recordIn(JSON.parse(payload));
+  const said = (from: Readonly<Record<string, unknown>>, field: string) => {
+    const value = from[field];
+    return typeof value === "string" ? value : "";
   };
-  await printItems<AuditEntry>(context, {
-    key: "entries",
-    items: first(limit, client.listAuditEntries(request, call)),
-    columns: [
-      { heading: "SEQUENCE", align: "right", cell: ({ sequence }) => String(sequence) },
-      { heading: "TIME", cell: (entry) => printable(said(entry, "time").slice(0, 19).replace("T", " ")) },
-      { heading: "ACTOR", cell: (entry) => printable(said(entry, "actor")) },
-      { heading: "ACTION", cell: (entry) => printable(said(entry, "action")) },
-      { heading: "RESOURCE", cell: (entry) => shortName(said(entry, "resource")) },
-      { heading: "REASON", cell: (entry) => printable(said(entry, "reason")) },
-    ],
+  const common = { sequence, time: said(entry, "time"), action: said(entry, "action") };
+  const reads = entry["reads"];
+  if (!Array.isArray(reads)) {
+    return [
+      { ...common, actor: said(entry, "actor"), resource: said(entry, "resource"), reason: said(entry, "reason") },
+    ];
+  }
+  return reads.map(recordIn).map((read) => {
+    return { ...common, actor: said(read, "actor"), resource: said(read, "resource"), reason: said(read, "purpose") };
   });
+}
+
+function recordIn(value: unknown): Readonly<Record<string, unknown>> {
+  return typeof value === "object" && value !== null ? { ...value } : {};
 }
 
 async function* first<T>(count: number, items: AsyncIterable<T>): AsyncGenerator<T, void, undefined> {
