@@ -71,7 +71,10 @@ export function connectDatabase(options: ConnectOptions): DatabasePool {
   const pool = new Pool({ ...connection, ...poolSettings(options) });
   let opened = 0;
   let lost = 0;
+  let closing: Promise<void> | undefined;
   const onLost = (error: Error) => {
+    // While the pool closes, a server that ends at the same time is faster than a connection's goodbye.
+    if (closing !== undefined) return;
     lost++;
     options.onConnectionLost?.(error);
   };
@@ -85,7 +88,6 @@ export function connectDatabase(options: ConnectOptions): DatabasePool {
   const clients = new Set<Client>();
   pool.on("connect", (client) => clients.add(client));
   pool.on("remove", (client) => clients.delete(client));
-  let closing: Promise<void> | undefined;
   const end = async (graceMs: number) => {
     const cut = setTimeout(() => {
       for (const client of clients) void client.end().catch(() => undefined);
