@@ -112,10 +112,10 @@ test("the service may write only where it has to, and never a part of a key", as
     "tenants",
     "vectors",
   ]);
-  expect(await deletable("persona_service")).toEqual(["aliases", "requests"]);
+  expect(await deletable("persona_service")).toEqual(["aliases"]);
   expect(await may("UPDATE", "persona_watch")).toEqual(["revision_counter", "workers"]);
   expect(await may("INSERT", "persona_watch")).toEqual(["workers"]);
-  expect(await deletable("persona_watch")).toEqual(["changes", "workers"]);
+  expect(await deletable("persona_watch")).toEqual(["changes", "requests", "workers"]);
   expect(await may("UPDATE", "persona_auditor")).toEqual([]);
   expect(await may("INSERT", "persona_auditor")).toEqual(["audit_keys", "audit_root_heads", "audit_roots"]);
   expect(await deletable("persona_auditor")).toEqual([]);

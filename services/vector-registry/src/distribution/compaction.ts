@@ -1,8 +1,9 @@
 import type { Logger } from "@persona-mesh/service";
 import { type Kysely, sql } from "kysely";
 import type { Database } from "../database/schema.ts";
+import { sweep } from "./sweep.ts";
 
-/** How often old changes are looked for. Milliseconds. */
+/** How often what is old is looked for. Milliseconds. */
 const INTERVAL = 60_000;
 
 export interface Retention {
@@ -38,13 +39,13 @@ export async function compact(db: Kysely<Database>, { seconds, changes }: Retent
   });
 }
 
-/** Compact from time to time; every replica does, and they do not disturb each other. */
+/** Compact and sweep from time to time; every replica does, and they do not disturb each other. */
 export function compactRegularly(db: Kysely<Database>, retention: Retention, log: Logger): AsyncDisposable {
   let running: Promise<void> = Promise.resolve();
   const timer = setInterval(() => {
-    running = compact(db, retention).then(
-      (revision) => log.debug({ revision }, "changes compacted"),
-      (error: unknown) => log.warn({ err: error }, "changes cannot be compacted"),
+    running = Promise.all([compact(db, retention), sweep(db)]).then(
+      ([revision, swept]) => log.debug({ revision, ...swept }, "changes compacted"),
+      (error: unknown) => log.warn({ err: error }, "what is old cannot be deleted"),
     );
   }, INTERVAL);
   timer.unref();

@@ -973,7 +973,11 @@ BEGIN
   END LOOP;
 END $$;
 
-GRANT DELETE ON aliases, requests TO persona_service;
+GRANT DELETE ON aliases TO persona_service;
+
+-- Answers to repeated requests are kept for a day, as the contract says, then swept for all tenants at once.
+CREATE POLICY expired ON requests TO persona_watch USING (created_at < now() - interval '1 day') WITH CHECK (false);
+GRANT SELECT (created_at), DELETE ON requests TO persona_watch;
 
 DO $$
 DECLARE

@@ -677,7 +677,7 @@ export const DistributionService: GenService<{
     output: typeof ReportWorkerResponseSchema;
   },
   /**
-   * Which workers have what, as they last reported.
+   * Which workers have what, as they last reported. One that nobody heard of for 7 days is left out.
    *
    * @generated from rpc persona.registry.v1.DistributionService.GetDistribution
    */
