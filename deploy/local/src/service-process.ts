@@ -1,6 +1,8 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { createInterface } from "node:readline";
 
+const END_WITH_PARENT = new URL("./end-with-parent.ts", import.meta.url).href;
+
 /** A service that does not come up in this time will not: importing the starter model included. Milliseconds. */
 const START_TIMEOUT = 120_000;
 
@@ -33,11 +35,16 @@ export class ServiceProcess implements AsyncDisposable {
   static async start({ name, main, flags, onLine }: ServiceProgram): Promise<ServiceProcess> {
     const args = Object.entries(flags).flatMap(([flag, value]) => [`--${flag}`, value]);
     // A group of its own: Ctrl-C in a terminal reaches us alone, and we end things in order.
-    const child = spawn(process.execPath, [main, ...args], { stdio: ["ignore", "pipe", "inherit"], detached: true });
+    const child = spawn(process.execPath, ["--import", END_WITH_PARENT, main, ...args], {
+      // The last is what the service notices our end by, should we have no time for a word.
+      stdio: ["ignore", "pipe", "inherit", "pipe"],
+      detached: true,
+    });
+    child.stdio[3]?.on("error", () => {});
     const ended = new Promise<number | string>((resolve) => {
       child.once("exit", (code, signal) => resolve(code ?? signal ?? 1));
     });
-    // Whoever started it and dies without a word takes it along.
+    // Whoever ends in an orderly way without having stopped it takes it along.
     const kill = () => child.kill("SIGKILL");
     process.once("exit", kill);
     void ended.then(() => process.removeListener("exit", kill));
