@@ -37,9 +37,7 @@ async function measure({ directory, onProgress, options }: BenchContext): Promis
   const milliseconds = 1000 * Number(options["seconds"]);
   await using resources = new AsyncDisposableStack();
   onProgress("starting a registry");
-  const mesh = resources.use(
-    await LocalMesh.start({ dataDir: directory, workers: 0, registryFlags: { "log-level": "warn" } }),
-  );
+  const mesh = resources.use(await LocalMesh.start({ dataDir: directory, workers: 0 }));
   const callers = resources.use(await Callers.open(directory));
   const { address } = mesh.registry;
   const names = await prepare(callers, address);
