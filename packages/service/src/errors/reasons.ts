@@ -277,12 +277,6 @@ export const REASONS = {
     remedy: "Activate another one, or deactivate it first.",
     retry: "never",
   },
-  WATCH_TOO_SLOW: {
-    code: status.RESOURCE_EXHAUSTED,
-    meaning: "A worker reads its watch so slowly that the registry gave it up.",
-    remedy: "Watch again from the last revision.",
-    retry: "after-delay",
-  },
   PERSONAS_STALE: {
     code: status.UNAVAILABLE,
     meaning: "The worker has not heard from the registry for longer than the tenant's policy allows.",
@@ -300,12 +294,6 @@ export const REASONS = {
     meaning: "The steered residual of this request left the range of finite numbers; the request was ended.",
     remedy: "Lower alpha or steer fewer layers; both are in the metadata.",
     retry: "never",
-  },
-  TABLE_FULL: {
-    code: status.RESOURCE_EXHAUSTED,
-    meaning: "Running requests hold every row of the steering table.",
-    remedy: "Retry after the delay, or give the worker a larger table.",
-    retry: "after-delay",
   },
   TABLE_TOO_SMALL: {
     code: status.FAILED_PRECONDITION,
