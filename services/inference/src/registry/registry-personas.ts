@@ -412,7 +412,7 @@ export class RegistryPersonas implements AsyncDisposable {
           problems: problems.length,
           some: problems.slice(0, MAX_LOGGED),
         },
-        "state towards the registry",
+        `${this.#state.kind} towards the registry`,
       );
     }
     if (this.#isConnected) this.#reporter.report({ state: this.#state, appliedRevision: this.#appliedRevision });
