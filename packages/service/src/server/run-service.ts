@@ -2,7 +2,7 @@ import { setLogger } from "@grpc/grpc-js";
 import { describeConfig, describeOptions } from "../config/describe.ts";
 import { type Config, loadConfig } from "../config/load.ts";
 import type { Options, Values } from "../config/option.ts";
-import type { SERVICE_OPTIONS } from "../config/service-options.ts";
+import { checkServiceConfig, type SERVICE_OPTIONS } from "../config/service-options.ts";
 import { reasonEntry } from "../errors/reasons.ts";
 import { ServiceError } from "../errors/service-error.ts";
 import { createLogger, type Logger } from "../log.ts";
@@ -83,7 +83,10 @@ export async function runService<Set extends typeof SERVICE_OPTIONS & Options>(
   }
 
   try {
-    const { otlpEndpoint, traceSampleRatio } = values as Values<typeof SERVICE_OPTIONS>;
+    const common = values as Values<typeof SERVICE_OPTIONS>;
+    // Before anything is touched: a service that will not serve migrates no database.
+    checkServiceConfig(common);
+    const { otlpEndpoint, traceSampleRatio } = common;
     tracing = await startTracing({ service: program.name, endpoint: otlpEndpoint, sampleRatio: traceSampleRatio }, log);
     running = await program.start(values, log);
   } catch (error) {
