@@ -39,7 +39,7 @@ export async function breakGlass(
     .values({ tenant: tenantRow.tenant, use, action, resource, actor: mutation.actor, justification })
     .execute();
   mutation.audit({ action: "BreakGlass", resource, after: { use, action }, reason: justification });
-  context.log.warn({ use, action, resource, actor: mutation.actor }, "break-glass: approval is skipped");
+  mutation.announce({ use, action, resource, actor: mutation.actor }, "break-glass: approval is skipped");
   return use;
 }
 

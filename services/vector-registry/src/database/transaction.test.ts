@@ -28,7 +28,11 @@ afterAll(async () => {
   await database.close();
 });
 
+/** What the log was told, oldest first. */
+const warnings: string[] = [];
+
 const context = {
+  log: { warn: (_: object, message: string) => warnings.push(message) },
   method: "/persona.registry.v1.VectorService/CreateVector",
   requestId: "call",
   caller: { subject: "alice", tenant: "acme", roles: new Set(["admin"]) },
@@ -82,6 +86,24 @@ test("a body that fails, a trial and a repeated request leave it too", async () 
 test("a trial is judged as the change would be at its commit", async () => {
   const unaudited = mutate(async (mutation) => void (await describeVector(mutation)), { validateOnly: true });
   await expect(unaudited).rejects.toMatchObject({ constraint: "AUDIT_MISSING" });
+});
+
+test("what is announced is said once for a change, never for a trial or a refusal", async () => {
+  const announced = async (mutation: Mutation) => {
+    mutation.announce({ use: "1" }, "break-glass");
+    await audited(mutation);
+  };
+  await mutate(announced, { validateOnly: true });
+  await expect(
+    mutate(async (mutation) => {
+      await announced(mutation);
+      throw new Error("the gate is closed");
+    }),
+  ).rejects.toThrow("the gate is closed");
+  expect(warnings).toEqual([]);
+  await mutate(announced, { requestId: "r2" });
+  await mutate(announced, { requestId: "r2" });
+  expect(warnings).toEqual(["break-glass"]);
 });
 
 test("a connection that the server ends is replaced, and the change is not made", async () => {

@@ -77,6 +77,7 @@ export class Mutation {
   readonly #requestId: string;
   readonly #facts: AuditFacts[] = [];
   readonly #changes: EmittedChange[] = [];
+  readonly #announcements: (() => void)[] = [];
   #revision: bigint | undefined;
 
   constructor(
@@ -101,6 +102,19 @@ export class Mutation {
   /** Tell workers. All changes of a mutation get one revision and take effect together. */
   emit(change: EmittedChange): void {
     this.#changes.push(change);
+  }
+
+  /**
+   * Say this in the log when the mutation is about to be committed: not for a trial, nor for one that is refused. Before the
+   * commit rather than after it, so that nothing is left unsaid where its outcome stays unknown.
+   */
+  announce(fields: Readonly<Record<string, string>>, message: string): void {
+    this.#announcements.push(() => this.context.log.warn(fields, message));
+  }
+
+  /** Say what is to be said. */
+  sayAnnouncements(): void {
+    for (const say of this.#announcements) say();
   }
 
   /** Whether workers hear of it. */
@@ -235,6 +249,7 @@ export class Transactor {
         return { result: response, commit: false };
       }
       await rememberAnswer(tx, scope, response);
+      mutation.sayAnnouncements();
       return { result: response, commit: true };
     });
   }

@@ -45,7 +45,7 @@ export async function takeActiveAlong(mutation: Mutation, successor: RevisionKey
     },
     reason: `${alias} was moved to what may not be active`,
   });
-  mutation.context.log.warn(
+  mutation.announce(
     { alias, active: revisionName(active), successor: revisionName(successor) },
     "the active persona does not follow its alias: the gate of its next revision is closed",
   );
