@@ -1,12 +1,15 @@
 import { readFile } from "node:fs/promises";
 import { encodeExportLine, verifyExport } from "@persona-mesh/audit";
 import { AuditService } from "@persona-mesh/protocol/registry";
-import { Client as PgClient } from "pg";
+import { connectDatabase, type DatabasePool } from "../../../services/vector-registry/src/database/connect.ts";
 import { checkRegisters } from "./check-register.ts";
 import { checkWatch } from "./check-watch.ts";
 import type { Acknowledged, Watched } from "./history.ts";
 import { type Log, MODEL, TENANTS } from "./operations.ts";
 import type { Replica, Stage } from "./stage.ts";
+
+/** Looks behind the registry, as the superuser. */
+type Database = DatabasePool["pool"];
 
 /** What was found after the storm. */
 export interface Findings {
@@ -18,8 +21,8 @@ export interface Findings {
 
 /** Look at everything, in the registry and behind it. */
 export async function findingsOf(stage: Stage, log: Log, watched: readonly Watched[]): Promise<Findings> {
-  const database = new PgClient({ connectionString: stage.ownerUrl });
-  await database.connect();
+  const opened = connectDatabase({ url: stage.ownerUrl, maxConnections: 1 });
+  const database = opened.pool;
   try {
     await database.query("SET search_path = registry");
     const entries = await readEntries(stage);
@@ -31,7 +34,7 @@ export async function findingsOf(stage: Stage, log: Log, watched: readonly Watch
       registers: checkRegisters(log.registers).map(({ key, what }) => `${key}: ${what}`),
     };
   } finally {
-    await database.end();
+    await opened.close();
   }
 }
 
@@ -76,7 +79,7 @@ function lostWrites(acknowledged: readonly Acknowledged[], { requests }: Entries
 }
 
 /** Acknowledged versions and approvals are there by name. */
-async function lostRows(database: PgClient, acknowledged: readonly Acknowledged[]): Promise<string[]> {
+async function lostRows(database: Database, acknowledged: readonly Acknowledged[]): Promise<string[]> {
   const names = async (text: string) =>
     new Set((await database.query<{ name: string }>(text)).rows.map(({ name }) => name));
   const present: Record<string, ReadonlySet<string>> = {
@@ -105,7 +108,7 @@ const PAIRS = [
 ] as const;
 
 /** Every change has its entry, and every entry its change. */
-async function unmatchedRows(database: PgClient): Promise<string[]> {
+async function unmatchedRows(database: Database): Promise<string[]> {
   const unmatched: string[] = [];
   for (const tenant of TENANTS) {
     for (const [table, ...actions] of PAIRS) {
@@ -124,7 +127,7 @@ async function unmatchedRows(database: PgClient): Promise<string[]> {
 }
 
 /** Revisions that changed something for the watched model, ascending. */
-async function committedRevisions(database: PgClient): Promise<bigint[]> {
+async function committedRevisions(database: Database): Promise<bigint[]> {
   const { rows } = await database.query<{ revision: string }>(
     "SELECT DISTINCT revision FROM changes WHERE model_checksum IS NULL OR model_checksum = $1 ORDER BY revision",
     [MODEL.checksum],

@@ -168,7 +168,6 @@ export class Stage implements AsyncDisposable {
         "data-dir": this.dataDir,
         "grpc-port": "0",
         "management-port": "0",
-        "log-level": "warn",
         "dev-tls": "true",
         "audit-roots-file": this.rootsFile(index),
         "database-url": this.#databaseUrl,
