@@ -7,6 +7,7 @@ import {
 } from "@bufbuild/protobuf/wkt";
 import { status } from "@grpc/grpc-js";
 import * as protocol from "@persona-mesh/protocol";
+import * as registry from "@persona-mesh/protocol/registry";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { frame, rawCall } from "../testing/raw-call.ts";
 import { openTestServer, type TestServer } from "../testing/test-server.ts";
@@ -26,6 +27,67 @@ const MATRIX: Record<string, readonly RoleName[]> = {
   "/persona.inference.v1.InferenceService/CaptureActivations": ["service"],
   "/persona.inference.v1.InferenceService/GetModel": everyone,
   "/persona.inference.v1.InferenceService/ListLoadedPersonas": everyone,
+};
+
+/** The same of the registry. Only the workers themselves, by their certificate, watch and say how they are. */
+const WORKERS = { roles: ["service"], services: ["inference"] } as const;
+const REGISTRY_MATRIX: Record<string, readonly RoleName[] | typeof WORKERS> = {
+  "/persona.registry.v1.ApprovalService/CreateApproval": ["approver"],
+  "/persona.registry.v1.ApprovalService/GetApproval": everyone,
+  "/persona.registry.v1.ApprovalService/ListApprovals": everyone,
+  "/persona.registry.v1.ApprovalService/RevokeApproval": ["admin", "approver"],
+  "/persona.registry.v1.ApprovalService/ListBreakGlassUses": everyone,
+  "/persona.registry.v1.ApprovalService/ReviewBreakGlassUse": ["approver"],
+  "/persona.registry.v1.AuditService/ListAuditEntries": ["admin", "approver"],
+  "/persona.registry.v1.AuditService/ExportAudit": ["admin", "approver"],
+  "/persona.registry.v1.AuditService/ListAuditKeys": everyone,
+  "/persona.registry.v1.DistributionService/Watch": WORKERS,
+  "/persona.registry.v1.DistributionService/FetchVersions": WORKERS,
+  "/persona.registry.v1.DistributionService/ReportWorker": WORKERS,
+  "/persona.registry.v1.DistributionService/GetDistribution": everyone,
+  "/persona.registry.v1.ModelService/CreateModel": ["admin", "service"],
+  "/persona.registry.v1.ModelService/GetModel": everyone,
+  "/persona.registry.v1.ModelService/ListModels": everyone,
+  "/persona.registry.v1.ModelService/UpdateModel": ["admin"],
+  "/persona.registry.v1.ModelService/DeleteModel": ["admin"],
+  "/persona.registry.v1.ModelService/UndeleteModel": ["admin"],
+  "/persona.registry.v1.PersonaService/CreatePersona": ["admin"],
+  "/persona.registry.v1.PersonaService/GetPersona": everyone,
+  "/persona.registry.v1.PersonaService/ListPersonas": everyone,
+  "/persona.registry.v1.PersonaService/UpdatePersona": ["admin"],
+  "/persona.registry.v1.PersonaService/DeletePersona": ["admin"],
+  "/persona.registry.v1.PersonaService/UndeletePersona": ["admin"],
+  "/persona.registry.v1.PersonaService/GetPersonaRevision": everyone,
+  "/persona.registry.v1.PersonaService/ListPersonaRevisions": everyone,
+  "/persona.registry.v1.PersonaService/DiffPersonaRevisions": everyone,
+  "/persona.registry.v1.PersonaService/ActivatePersona": ["admin", "operator"],
+  "/persona.registry.v1.PersonaService/DeactivatePersona": ["admin", "operator"],
+  "/persona.registry.v1.PersonaService/ListActivations": everyone,
+  "/persona.registry.v1.TenantService/CreateTenant": ["admin"],
+  "/persona.registry.v1.TenantService/GetTenant": everyone,
+  "/persona.registry.v1.TenantService/ListTenants": everyone,
+  "/persona.registry.v1.TenantService/UpdateTenant": ["admin", "approver"],
+  "/persona.registry.v1.TenantService/DeleteTenant": ["admin"],
+  "/persona.registry.v1.TenantService/UndeleteTenant": ["admin"],
+  "/persona.registry.v1.VectorService/CreateVector": ["admin", "service"],
+  "/persona.registry.v1.VectorService/GetVector": everyone,
+  "/persona.registry.v1.VectorService/ListVectors": everyone,
+  "/persona.registry.v1.VectorService/UpdateVector": ["admin"],
+  "/persona.registry.v1.VectorService/DeleteVector": ["admin"],
+  "/persona.registry.v1.VectorService/UndeleteVector": ["admin"],
+  "/persona.registry.v1.VectorService/PublishVersion": ["admin", "service"],
+  "/persona.registry.v1.VectorService/GetVersion": everyone,
+  "/persona.registry.v1.VectorService/ListVersions": everyone,
+  "/persona.registry.v1.VectorService/GetVersionContent": ["admin", "approver", "operator", "service"],
+  "/persona.registry.v1.VectorService/AddEvaluation": ["admin", "service"],
+  "/persona.registry.v1.VectorService/DiffVersions": ["admin", "approver", "operator", "service"],
+  "/persona.registry.v1.VectorService/RevokeVersion": ["admin", "approver"],
+  "/persona.registry.v1.VectorService/SetAlias": ["admin", "service"],
+  "/persona.registry.v1.VectorService/RollbackAlias": ["admin", "operator", "service"],
+  "/persona.registry.v1.VectorService/GetAlias": everyone,
+  "/persona.registry.v1.VectorService/ListAliases": everyone,
+  "/persona.registry.v1.VectorService/ListAliasTargets": everyone,
+  "/persona.registry.v1.VectorService/DeleteAlias": ["admin"],
 };
 
 const services = Object.values(protocol).filter(
@@ -51,6 +113,25 @@ test("every method of every service declares its roles, and the ones that are ex
   expect(
     Object.fromEntries(declared.map(([path, access]) => [path, access.kind === "roles" && [...access.anyOf].sort()])),
   ).toEqual(Object.fromEntries(Object.entries(MATRIX).map(([path, roles]) => [path, [...roles].sort()])));
+});
+
+test("every method of the registry is for the roles, and the services, that are written here", () => {
+  const descriptors = Object.values(registry).filter(
+    (it): it is typeof registry.TenantService => typeof it === "object" && "kind" in it && it.kind === "service",
+  );
+  const declared = descriptors.flatMap((service) => [...declaredAccess(service)]);
+  const written = Object.entries(REGISTRY_MATRIX).map(([path, entry]) => {
+    const { roles, services } = "roles" in entry ? entry : { roles: entry, services: [] };
+    return [path, { roles: [...roles].sort(), services: [...services] }];
+  });
+  expect(
+    Object.fromEntries(
+      declared.map(([path, access]) => [
+        path,
+        access.kind === "roles" && { roles: [...access.anyOf].sort(), services: [...access.services] },
+      ]),
+    ),
+  ).toEqual(Object.fromEntries(written));
 });
 
 const walk = Object.keys(MATRIX).flatMap((path) =>
