@@ -40,8 +40,8 @@ export class FlakyProxy implements AsyncDisposable {
   /** End every connection with a reset. */
   cut(): void {
     for (const { client, server } of this.#pairs) {
-      client.resetAndDestroy();
-      server.resetAndDestroy();
+      drop(client);
+      drop(server);
     }
   }
 
@@ -81,6 +81,12 @@ export class FlakyProxy implements AsyncDisposable {
     if (this.#delayMs === 0) to.write(bytes);
     else setTimeout(() => to.writable && to.write(bytes), this.#delayMs);
   }
+}
+
+/** With a reset where there is such a thing: sockets in the file system have none. */
+function drop(socket: Socket): void {
+  if (socket.remoteAddress === undefined) socket.destroy();
+  else socket.resetAndDestroy();
 }
 
 interface Pair {

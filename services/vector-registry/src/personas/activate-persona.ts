@@ -55,7 +55,7 @@ export async function activatePersona(
     const key: RevisionKey = { ...ids, number: request.revision || persona.latest };
     await readRevisionRows(db, key);
     if (before.active_persona === key.persona && before.active_number === key.number)
-      return unchanged(mutation, before);
+      return unchanged(mutation, before, { action: "ActivatePersonaAgain", resource: request.name });
 
     const glass = await passGate(mutation, key, request);
     const row = await moveActive(mutation, { to: key, reason: request.reason, glass });
@@ -89,7 +89,9 @@ export async function deactivatePersona(
   return transactor.mutate(scope, async (mutation) => {
     const before = tenantOf(mutation);
     requireEtag(request.tenantEtag, before, request.parent);
-    if (before.active_persona === null) return unchanged(mutation, before);
+    if (before.active_persona === null) {
+      return unchanged(mutation, before, { action: "DeactivatePersonaAgain", resource: request.parent });
+    }
     const row = await moveActive(mutation, { to: undefined, reason: request.reason });
     mutation.audit({
       action: "DeactivatePersona",
@@ -114,8 +116,17 @@ async function passGate(
   return breakGlass(mutation, { action: "ActivatePersona", resource: name, justification: asked.justification });
 }
 
-/** Workers have it already, or are told under a revision that is past. */
-async function unchanged({ db }: Mutation, row: Selectable<TenantsTable>) {
+/**
+ * It was so already: workers have it, or are told under a revision that is past. That somebody asked is written down all the
+ * same.
+ */
+async function unchanged(
+  mutation: Mutation,
+  row: Selectable<TenantsTable>,
+  asked: { readonly action: string; readonly resource: string },
+) {
+  const { db } = mutation;
+  mutation.audit({ ...asked, after: { unchanged: true } });
   const { revision } = await db.selectFrom("revision_counter").select("revision").executeTakeFirstOrThrow();
   return { tenant: await tenantMessage(db, row), revision };
 }
