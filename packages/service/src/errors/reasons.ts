@@ -303,9 +303,21 @@ export const REASONS = {
   },
   QUEUE_FULL: {
     code: status.RESOURCE_EXHAUSTED,
-    meaning: "As many requests wait already as the worker accepts.",
+    meaning: "As many requests wait already as the worker accepts, of all tenants or of this one.",
     remedy: "Retry after the delay.",
     retry: "after-delay",
+  },
+  RATE_LIMITED: {
+    code: status.RESOURCE_EXHAUSTED,
+    meaning: "The tenant has used the tokens per minute that the platform allows it.",
+    remedy: "Retry after the delay; ask the platform for a higher quota if it happens often.",
+    retry: "after-delay",
+  },
+  REVISION_NOT_SERVED: {
+    code: status.FAILED_PRECONDITION,
+    meaning: "The call pins a revision of a persona, and this worker serves another one of it.",
+    remedy: "Read which revision is released, or name the persona without a revision.",
+    retry: "never",
   },
   SERVER_BUSY: {
     code: status.RESOURCE_EXHAUSTED,

@@ -58,6 +58,7 @@ interface Script {
 /** Greedy, for a number of tokens; writes down what happens to it. */
 class Greedy implements GeneratingJob {
   readonly kind = "generate";
+  readonly tenant = "acme";
   readonly prompt: Int32Array;
   readonly tokens: number;
   readonly sampling = { temperature: 0 };

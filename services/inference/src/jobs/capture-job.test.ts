@@ -14,6 +14,7 @@ function jobOf(pooling: "LAST_PROMPT_TOKEN" | "RESPONSE_MEAN", prompt: number, r
   const table = new SteeringTable({ rows: 2, hidden: HIDDEN, layers: LAYERS });
   const tokens = (count: number) => Array.from({ length: count }, (_, index) => index + 1);
   return new CaptureJob({
+    tenant: "acme",
     id: "capture",
     prompt: tokens(prompt),
     response: tokens(response),

@@ -6,6 +6,7 @@ import { Outcome } from "./outcome.ts";
 
 export interface CaptureInput {
   readonly id: string;
+  readonly tenant: string;
   readonly prompt: readonly number[];
   readonly response: readonly number[];
   readonly pooling: "LAST_PROMPT_TOKEN" | "RESPONSE_MEAN";
@@ -32,6 +33,7 @@ export class CaptureJob implements ReadingJob {
   readonly kind = "prefill";
   readonly residuals = true;
   readonly id: string;
+  readonly tenant: string;
   readonly prompt: Int32Array;
   readonly tokens: number;
   readonly worn: WornPersona;
@@ -44,6 +46,7 @@ export class CaptureJob implements ReadingJob {
 
   constructor(input: CaptureInput) {
     this.id = input.id;
+    this.tenant = input.tenant;
     this.#input = input;
     this.worn = input.worn;
     this.prompt = Int32Array.from([...input.prompt, ...input.response]);

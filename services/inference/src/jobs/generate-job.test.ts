@@ -20,6 +20,7 @@ const table = () => new SteeringTable({ rows: 8, hidden: 2, layers: LAYERS });
 
 function jobOf(changes: Partial<GenerateInput> = {}): GenerateJob {
   return new GenerateJob({
+    tenant: "acme",
     id: "job",
     prompt: [1, 2, 3],
     worn: new WornPersona(table(), { current: () => undefined, follow: false, gain: 1 }),

@@ -19,6 +19,7 @@ import { errorOf } from "./outcome.ts";
 
 export interface GenerateInput {
   readonly id: string;
+  readonly tenant: string;
   readonly prompt: readonly number[];
   readonly worn: WornPersona;
   readonly sampling: SamplingParameters;
@@ -73,6 +74,7 @@ export type GenerateEvent =
 export class GenerateJob implements GeneratingJob {
   readonly kind = "generate";
   readonly id: string;
+  readonly tenant: string;
   readonly prompt: Int32Array;
   readonly tokens: number;
   readonly worn: WornPersona;
@@ -94,6 +96,7 @@ export class GenerateJob implements GeneratingJob {
 
   constructor(input: GenerateInput) {
     this.id = input.id;
+    this.tenant = input.tenant;
     this.#input = input;
     this.prompt = Int32Array.from(input.prompt);
     this.tokens = this.prompt.length;

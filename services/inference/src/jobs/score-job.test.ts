@@ -14,7 +14,7 @@ function jobOf(
 ): ScoreJob {
   const table = new SteeringTable({ rows: 2, hidden: HIDDEN, layers: 1 });
   const worn = new WornPersona(table, { current: () => undefined, follow: false, gain: 1 });
-  return new ScoreJob({ id: "score", prompt, continuation, tokenSets, worn });
+  return new ScoreJob({ id: "score", tenant: "acme", prompt, continuation, tokenSets, worn });
 }
 
 /** A head of which every answer says what was asked: the position is the first value of the hidden state. */

@@ -6,6 +6,7 @@ import { Outcome } from "./outcome.ts";
 
 export interface ScoreInput {
   readonly id: string;
+  readonly tenant: string;
   /** Before the continuation; at least one token. */
   readonly prompt: readonly number[];
   /** May be empty when only masses are wanted. */
@@ -28,6 +29,7 @@ export class ScoreJob implements ReadingJob {
   readonly kind = "prefill";
   readonly residuals = false;
   readonly id: string;
+  readonly tenant: string;
   readonly prompt: Int32Array;
   readonly tokens: number;
   readonly worn: WornPersona;
@@ -41,6 +43,7 @@ export class ScoreJob implements ReadingJob {
 
   constructor(input: ScoreInput) {
     this.id = input.id;
+    this.tenant = input.tenant;
     this.#input = input;
     this.worn = input.worn;
     this.promptTokens = input.prompt.length;

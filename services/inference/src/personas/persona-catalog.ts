@@ -1,5 +1,6 @@
 import type { ServiceError } from "@persona-mesh/service";
 import type { LoadedPersona } from "./loaded-persona.ts";
+import type { ServingPolicy } from "./serving-policy.ts";
 
 /** What may be done with a persona that is worn already. */
 export type Standing =
@@ -29,6 +30,8 @@ export interface PersonaCatalog {
   followed(tenant: string, worn: LoadedPersona | undefined): LoadedPersona | undefined;
   /** By name: what can be worn now. */
   list(tenant: string): LoadedPersona[];
+  /** What the tenant may take of this worker, and how its replies are guarded; defaults for a tenant nobody knows. */
+  serving(tenant: string): ServingPolicy;
   /** Asked before every step of a stream. */
   standing(persona: LoadedPersona): Standing;
 }

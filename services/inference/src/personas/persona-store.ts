@@ -5,6 +5,7 @@ import { FolderWatch } from "./folder-watch.ts";
 import type { LoadedPersona, ServedModel } from "./loaded-persona.ts";
 import { ALWAYS_SERVED, type PersonaCatalog, type Standing } from "./persona-catalog.ts";
 import { RESOURCE_ID } from "./persona-file.ts";
+import { DEFAULT_SERVING, type ServingPolicy } from "./serving-policy.ts";
 import { TenantFolder, type TenantPersonas } from "./tenant-folder.ts";
 
 /** File systems do not promise events: look again this often. Milliseconds. */
@@ -74,6 +75,10 @@ export class PersonaStore implements PersonaCatalog, AsyncDisposable {
 
   followed(tenant: string): LoadedPersona | undefined {
     return this.active(tenant);
+  }
+
+  serving(): ServingPolicy {
+    return DEFAULT_SERVING;
   }
 
   /** A change of the folder is for the calls after it. */

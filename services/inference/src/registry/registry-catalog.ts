@@ -2,6 +2,7 @@ import type { Reason } from "@persona-mesh/service";
 import { ServiceError } from "@persona-mesh/service";
 import type { LoadedPersona } from "../personas/loaded-persona.ts";
 import { ALWAYS_SERVED, type PersonaCatalog, type Standing } from "../personas/persona-catalog.ts";
+import { DEFAULT_SERVING, type ServingPolicy } from "../personas/serving-policy.ts";
 import type { RevokedVersion } from "./picture.ts";
 import type { Problem } from "./problem.ts";
 
@@ -96,6 +97,10 @@ export class RegistryCatalog implements PersonaCatalog {
     return [...served.personas.values()]
       .flatMap((slot) => (this.#isWearable(tenant, served, slot) ? [slot.persona] : []))
       .sort((a, b) => (a.name < b.name ? -1 : 1));
+  }
+
+  serving(): ServingPolicy {
+    return DEFAULT_SERVING;
   }
 
   standing(persona: LoadedPersona): Standing {

@@ -51,6 +51,7 @@ export async function* captureActivations(
     (sample) => () =>
       new CaptureJob({
         id: newJobId(context.requestId),
+        tenant: context.caller.tenant,
         ...sample,
         pooling,
         layers,

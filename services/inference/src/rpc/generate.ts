@@ -38,6 +38,7 @@ export async function* generate(
   const seed = request.sampling?.seed ?? randomBytes(8).readBigUInt64LE();
   const job = new GenerateJob({
     id: newJobId(context.requestId),
+    tenant: context.caller.tenant,
     prompt,
     worn,
     sampling,

@@ -46,6 +46,8 @@ function sourceOf(
       }
       return fixed(persona);
     }
+    case "revision":
+      return fixed(pinned(personas, tenant, selected.value));
     case "unsteered":
       return fixed(undefined);
     case "inline": {
@@ -59,6 +61,30 @@ function sourceOf(
       return selected?.case === "active" && selected.value.follow
         ? { current: () => personas.active(tenant), follow: true, next: (worn) => personas.followed(tenant, worn) }
         : fixed(personas.active(tenant));
+  }
+}
+
+/** The persona as of one revision, as long as that is the one served. */
+function pinned(personas: Worker["personas"], tenant: string, revision: string): LoadedPersona {
+  const name = revision.replace(/\/revisions\/[^/]*$/, "");
+  const released = personas.find(tenant, name);
+  const active = released?.revision === revision ? released : activeOf(personas, tenant, name);
+  const served = active?.revision === revision ? active : released;
+  if (served === undefined) throw new ServiceError("PERSONA_NOT_FOUND", "the caller's tenant has no such persona");
+  if (served.revision === revision) return served;
+  throw new ServiceError("REVISION_NOT_SERVED", `this worker serves ${served.revision}, not ${revision}`, {
+    metadata: { served: served.revision },
+  });
+}
+
+/** The active persona where it has this name: its revision may be older than the one released. */
+function activeOf(personas: Worker["personas"], tenant: string, name: string): LoadedPersona | undefined {
+  try {
+    const active = personas.active(tenant);
+    return active?.name === name ? active : undefined;
+  } catch {
+    // What is wrong with it concerns the calls that ask for it.
+    return undefined;
   }
 }
 

@@ -55,6 +55,7 @@ export async function score(
       (continuation, index) => () =>
         new ScoreJob({
           id: newJobId(context.requestId),
+          tenant: context.caller.tenant,
           prompt,
           continuation,
           tokenSets: index === 0 ? tokenSets : [],

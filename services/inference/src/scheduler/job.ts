@@ -2,6 +2,8 @@
 export interface Job {
   /** Unique among the jobs that wait or run. */
   readonly id: string;
+  /** Whose it is: shares and limits are by tenant. */
+  readonly tenant: string;
   /**
    * - `generate`: prefill, then one token per decode step until it finishes
    * - `prefill`: ends after its last chunk (scores, captures)

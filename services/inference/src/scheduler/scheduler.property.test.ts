@@ -315,7 +315,9 @@ describe("Scheduler under random arrivals, cancels, deadlines and failures", () 
         for (const each of turns) rig.turn(each);
         const running = new Set([...rig.running.values()].map((job) => job.id));
         rig.take(rig.batch.drain());
-        expect(rig.batch.submit({ id: "late", kind: "generate", tokens: 1, weight: 0 }).kind).toBe("refused");
+        expect(rig.batch.submit({ id: "late", tenant: "acme", kind: "generate", tokens: 1, weight: 0 }).kind).toBe(
+          "refused",
+        );
         while (rig.turn(GO_ON)) expect(rig.batch.figures().waiting).toBe(0);
         for (const id of rig.submitted.keys()) {
           const ending = rig.ended.get(id)?.ending.kind;

@@ -13,7 +13,7 @@ function scheduler(options: Partial<SchedulerOptions<Job>> & { waiting?: number 
 }
 
 function generate(id: string, tokens: number, deadline?: number): Job {
-  return { id, kind: "generate", tokens, ...(deadline === undefined ? {} : { deadline }) };
+  return { id, tenant: "acme", kind: "generate", tokens, ...(deadline === undefined ? {} : { deadline }) };
 }
 
 /** The next step, which must be a prefill chunk. */

@@ -15,7 +15,7 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file persona/inference/v1/inference.proto.
  */
 export const file_persona_inference_v1_inference: GenFile = /*@__PURE__*/
-  fileDesc("CiRwZXJzb25hL2luZmVyZW5jZS92MS9pbmZlcmVuY2UucHJvdG8SFHBlcnNvbmEuaW5mZXJlbmNlLnYxIoIBCgZQcm9tcHQSDgoEdGV4dBgBIAEoCUgAEioKBGNoYXQYAiABKAsyGi5wZXJzb25hLmluZmVyZW5jZS52MS5DaGF0SAASMwoJdG9rZW5faWRzGAMgASgLMh4ucGVyc29uYS5pbmZlcmVuY2UudjEuVG9rZW5JZHNIAEIHCgVpbnB1dCI7CgRDaGF0EjMKCG1lc3NhZ2VzGAEgAygLMiEucGVyc29uYS5pbmZlcmVuY2UudjEuQ2hhdE1lc3NhZ2UiLAoLQ2hhdE1lc3NhZ2USDAoEcm9sZRgBIAEoCRIPCgdjb250ZW50GAIgASgJIhcKCFRva2VuSWRzEgsKA2lkcxgBIAMoDSLtAQoPUGVyc29uYVNlbGVjdG9yEg4KBG5hbWUYASABKAlIABI1CgZhY3RpdmUYAiABKAsyIy5wZXJzb25hLmluZmVyZW5jZS52MS5BY3RpdmVQZXJzb25hSAASNAoJdW5zdGVlcmVkGAMgASgLMh8ucGVyc29uYS5pbmZlcmVuY2UudjEuVW5zdGVlcmVkSAASNQoGaW5saW5lGAQgASgLMiMucGVyc29uYS5pbmZlcmVuY2UudjEuSW5saW5lUGVyc29uYUgAEhEKBGdhaW4YBSABKAFIAYgBAUIKCghzZWxlY3RvckIHCgVfZ2FpbiIfCg1BY3RpdmVQZXJzb25hEg4KBmZvbGxvdxgBIAEoCCILCglVbnN0ZWVyZWQi1AEKDUlubGluZVBlcnNvbmESLwoFdGVybXMYASADKAsyIC5wZXJzb25hLmluZmVyZW5jZS52MS5JbmxpbmVUZXJtEicKBG1vZGUYAiABKA4yGS5wZXJzb25hLnN0ZWVyaW5nLnYxLk1vZGUSMQoJcG9zaXRpb25zGAMgASgOMh4ucGVyc29uYS5zdGVlcmluZy52MS5Qb3NpdGlvbnMSNgoGcG9saWN5GAQgASgOMiYucGVyc29uYS5zdGVlcmluZy52MS5Db21wb3NpdGlvblBvbGljeSJ3CgpJbmxpbmVUZXJtEhgKEGFscGhhX2h1bmRyZWR0aHMYASABKBESFgoObW9kZWxfY2hlY2tzdW0YAiABKAkSNwoKZGlyZWN0aW9ucxgDIAMoCzIjLnBlcnNvbmEuc3RlZXJpbmcudjEuTGF5ZXJEaXJlY3Rpb24ijAEKCFNhbXBsaW5nEhgKC3RlbXBlcmF0dXJlGAEgASgBSACIAQESDQoFdG9wX2sYAiABKA0SEgoFdG9wX3AYAyABKAFIAYgBARINCgVtaW5fcBgEIAEoARIRCgRzZWVkGAUgASgGSAKIAQFCDgoMX3RlbXBlcmF0dXJlQggKBl90b3BfcEIHCgVfc2VlZCKKAgoPR2VuZXJhdGVSZXF1ZXN0EiwKBnByb21wdBgBIAEoCzIcLnBlcnNvbmEuaW5mZXJlbmNlLnYxLlByb21wdBI2CgdwZXJzb25hGAIgASgLMiUucGVyc29uYS5pbmZlcmVuY2UudjEuUGVyc29uYVNlbGVjdG9yEjAKCHNhbXBsaW5nGAMgASgLMh4ucGVyc29uYS5pbmZlcmVuY2UudjEuU2FtcGxpbmcSFwoKbWF4X3Rva2VucxgEIAEoDUgAiAEBEgwKBHN0b3AYBSADKAkSFQoNdG9wX2xvZ19wcm9icxgGIAEoDRISCgppZ25vcmVfZW9zGAcgASgIQg0KC19tYXhfdG9rZW5zIvQBChBHZW5lcmF0ZVJlc3BvbnNlEjAKB3N0YXJ0ZWQYASABKAsyHS5wZXJzb25hLmluZmVyZW5jZS52MS5TdGFydGVkSAASLgoGdG9rZW5zGAIgASgLMhwucGVyc29uYS5pbmZlcmVuY2UudjEuVG9rZW5zSAASQQoQcGVyc29uYV9zd2l0Y2hlZBgDIAEoCzIlLnBlcnNvbmEuaW5mZXJlbmNlLnYxLlBlcnNvbmFTd2l0Y2hlZEgAEjIKCGZpbmlzaGVkGAQgASgLMh4ucGVyc29uYS5pbmZlcmVuY2UudjEuRmluaXNoZWRIAEIHCgVldmVudCKIAgoMUGVyc29uYVByb29mEgwKBG5hbWUYASABKAkSEAoIcmV2aXNpb24YAiABKAkSFwoPdmVyc2lvbl9kaWdlc3RzGAMgAygJEicKBG1vZGUYBCABKA4yGS5wZXJzb25hLnN0ZWVyaW5nLnYxLk1vZGUSMQoJcG9zaXRpb25zGAUgASgOMh4ucGVyc29uYS5zdGVlcmluZy52MS5Qb3NpdGlvbnMSDwoHb3V0Y29tZRgGIAEoCRIuCgVkb3NlcxgHIAMoCzIfLnBlcnNvbmEuaW5mZXJlbmNlLnYxLkxheWVyRG9zZRIiChplZmZlY3RpdmVfYWxwaGFfaHVuZHJlZHRocxgIIAEoDSIoCglMYXllckRvc2USDQoFbGF5ZXIYASABKA0SDAoEZG9zZRgCIAEoAiKlAQoHU3RhcnRlZBISCgpyZXF1ZXN0X2lkGAEgASgJEhYKDm1vZGVsX2NoZWNrc3VtGAIgASgJEhQKDGdyYXBoX2RpZ2VzdBgDIAEoCRIzCgdwZXJzb25hGAQgASgLMiIucGVyc29uYS5pbmZlcmVuY2UudjEuUGVyc29uYVByb29mEhUKDXByb21wdF90b2tlbnMYBSABKA0SDAoEc2VlZBgGIAEoBiJMCgZUb2tlbnMSDAoEdGV4dBgBIAEoCRI0CgZ0b2tlbnMYAiADKAsyJC5wZXJzb25hLmluZmVyZW5jZS52MS5HZW5lcmF0ZWRUb2tlbiKPAQoOR2VuZXJhdGVkVG9rZW4SCgoCaWQYASABKA0SEAoIbG9nX3Byb2IYAiABKAISDwoHZW50cm9weRgDIAEoAhITCgtwcm9qZWN0aW9ucxgEIAMoAhI5Cg10b3BfbG9nX3Byb2JzGAUgAygLMiIucGVyc29uYS5pbmZlcmVuY2UudjEuVG9rZW5Mb2dQcm9iIiwKDFRva2VuTG9nUHJvYhIKCgJpZBgBIAEoDRIQCghsb2dfcHJvYhgCIAEoAiJzCg9QZXJzb25hU3dpdGNoZWQSMwoHcGVyc29uYRgBIAEoCzIiLnBlcnNvbmEuaW5mZXJlbmNlLnYxLlBlcnNvbmFQcm9vZhIUCgxhZnRlcl90b2tlbnMYAiABKA0SFQoNc3dpdGNoX21pY3JvcxgDIAEoASKbAgoIRmluaXNoZWQSMgoGcmVhc29uGAEgASgOMiIucGVyc29uYS5pbmZlcmVuY2UudjEuRmluaXNoUmVhc29uEhUKDXByb21wdF90b2tlbnMYAiABKA0SGQoRY29tcGxldGlvbl90b2tlbnMYAyABKA0SIgoaZWZmZWN0aXZlX2FscGhhX2h1bmRyZWR0aHMYBCABKA0SFAoMbWVhbl9lbnRyb3B5GAUgASgCEhYKDm1lYW5fc3VycHJpc2FsGAYgASgCEhIKCnJlcGV0aXRpb24YByABKAISFAoMcXVldWVfbWlsbGlzGAggASgBEhYKDnByZWZpbGxfbWlsbGlzGAkgASgBEhUKDWRlY29kZV9taWxsaXMYCiABKAEi4wEKDFNjb3JlUmVxdWVzdBIsCgZwcm9tcHQYASABKAsyHC5wZXJzb25hLmluZmVyZW5jZS52MS5Qcm9tcHQSNgoHcGVyc29uYRgCIAEoCzIlLnBlcnNvbmEuaW5mZXJlbmNlLnYxLlBlcnNvbmFTZWxlY3RvchI5Cg1jb250aW51YXRpb25zGAMgAygLMiIucGVyc29uYS5pbmZlcmVuY2UudjEuQ29udGludWF0aW9uEjIKCnRva2VuX3NldHMYBCADKAsyHi5wZXJzb25hLmluZmVyZW5jZS52MS5Ub2tlblNldCJcCgxDb250aW51YXRpb24SDgoEdGV4dBgBIAEoCUgAEjMKCXRva2VuX2lkcxgCIAEoCzIeLnBlcnNvbmEuaW5mZXJlbmNlLnYxLlRva2VuSWRzSABCBwoFaW5wdXQiJQoIVG9rZW5TZXQSDAoEbmFtZRgBIAEoCRILCgNpZHMYAiADKA0ivAEKDVNjb3JlUmVzcG9uc2USMwoHcGVyc29uYRgBIAEoCzIiLnBlcnNvbmEuaW5mZXJlbmNlLnYxLlBlcnNvbmFQcm9vZhI+Cg1jb250aW51YXRpb25zGAIgAygLMicucGVyc29uYS5pbmZlcmVuY2UudjEuQ29udGludWF0aW9uU2NvcmUSNgoKdG9rZW5fc2V0cxgDIAMoCzIiLnBlcnNvbmEuaW5mZXJlbmNlLnYxLlRva2VuU2V0TWFzcyKQAQoRQ29udGludWF0aW9uU2NvcmUSEQoJdG9rZW5faWRzGAEgAygNEjQKCXVuc3RlZXJlZBgCIAEoCzIhLnBlcnNvbmEuaW5mZXJlbmNlLnYxLlRva2VuU2NvcmVzEjIKB3N0ZWVyZWQYAyABKAsyIS5wZXJzb25hLmluZmVyZW5jZS52MS5Ub2tlblNjb3JlcyIzCgtUb2tlblNjb3JlcxIRCglsb2dfcHJvYnMYASADKAISEQoJZW50cm9waWVzGAIgAygCIlEKDFRva2VuU2V0TWFzcxIMCgRuYW1lGAEgASgJEhEKCXVuc3RlZXJlZBgCIAEoARIUCgdzdGVlcmVkGAMgASgBSACIAQFCCgoIX3N0ZWVyZWQigQEKGUNhcHR1cmVBY3RpdmF0aW9uc1JlcXVlc3QSNAoHc2FtcGxlcxgBIAMoCzIjLnBlcnNvbmEuaW5mZXJlbmNlLnYxLkNhcHR1cmVTYW1wbGUSLgoHcG9vbGluZxgCIAEoDjIdLnBlcnNvbmEuaW5mZXJlbmNlLnYxLlBvb2xpbmciTwoNQ2FwdHVyZVNhbXBsZRIsCgZwcm9tcHQYASABKAsyHC5wZXJzb25hLmluZmVyZW5jZS52MS5Qcm9tcHQSEAoIcmVzcG9uc2UYAiABKAki3gEKGkNhcHR1cmVBY3RpdmF0aW9uc1Jlc3BvbnNlEg0KBWluZGV4GAEgASgNEisKBnBvb2xlZBgCIAEoCzIbLnBlcnNvbmEuc3RlZXJpbmcudjEuVGVuc29yEioKBW5vcm1zGAMgASgLMhsucGVyc29uYS5zdGVlcmluZy52MS5UZW5zb3ISKAoDc3VtGAQgASgLMhsucGVyc29uYS5zdGVlcmluZy52MS5UZW5zb3ISFQoNcHJvbXB0X3Rva2VucxgFIAEoDRIXCg9yZXNwb25zZV90b2tlbnMYBiABKA0iEQoPR2V0TW9kZWxSZXF1ZXN0IvoBChBHZXRNb2RlbFJlc3BvbnNlEhYKDm1vZGVsX2NoZWNrc3VtGAEgASgJEhQKDGdyYXBoX2RpZ2VzdBgCIAEoCRIUCgxhcmNoaXRlY3R1cmUYAyABKAkSEQoJcHJlY2lzaW9uGAQgASgJEhAKCHByb3ZpZGVyGAUgASgJEg4KBmxheWVycxgGIAEoDRITCgtoaWRkZW5fc2l6ZRgHIAEoDRIXCg92b2NhYnVsYXJ5X3NpemUYCCABKA0SFgoOY29udGV4dF90b2tlbnMYCSABKA0SDQoFc2xvdHMYCiABKA0SGAoQdG9rZW5pemVyX2RpZ2VzdBgLIAEoCSJCChlMaXN0TG9hZGVkUGVyc29uYXNSZXF1ZXN0EhEKCXBhZ2Vfc2l6ZRgBIAEoDRISCgpwYWdlX3Rva2VuGAIgASgJImwKGkxpc3RMb2FkZWRQZXJzb25hc1Jlc3BvbnNlEjUKCHBlcnNvbmFzGAEgAygLMiMucGVyc29uYS5pbmZlcmVuY2UudjEuTG9hZGVkUGVyc29uYRIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiZAoNTG9hZGVkUGVyc29uYRIxCgVwcm9vZhgBIAEoCzIiLnBlcnNvbmEuaW5mZXJlbmNlLnYxLlBlcnNvbmFQcm9vZhIOCgZhY3RpdmUYAiABKAgSEAoIcmVzaWRlbnQYAyABKAgqlQEKDEZpbmlzaFJlYXNvbhIdChlGSU5JU0hfUkVBU09OX1VOU1BFQ0lGSUVEEAASFQoRRklOSVNIX1JFQVNPTl9FTkQQARIWChJGSU5JU0hfUkVBU09OX1NUT1AQAhIcChhGSU5JU0hfUkVBU09OX01BWF9UT0tFTlMQAxIZChVGSU5JU0hfUkVBU09OX0NPTlRFWFQQBCpcCgdQb29saW5nEhcKE1BPT0xJTkdfVU5TUEVDSUZJRUQQABIdChlQT09MSU5HX0xBU1RfUFJPTVBUX1RPS0VOEAESGQoVUE9PTElOR19SRVNQT05TRV9NRUFOEAIyywQKEEluZmVyZW5jZVNlcnZpY2USZgoIR2VuZXJhdGUSJS5wZXJzb25hLmluZmVyZW5jZS52MS5HZW5lcmF0ZVJlcXVlc3QaJi5wZXJzb25hLmluZmVyZW5jZS52MS5HZW5lcmF0ZVJlc3BvbnNlIgmCgBkFCgMCBAUwARJbCgVTY29yZRIiLnBlcnNvbmEuaW5mZXJlbmNlLnYxLlNjb3JlUmVxdWVzdBojLnBlcnNvbmEuaW5mZXJlbmNlLnYxLlNjb3JlUmVzcG9uc2UiCYKAGQUKAwIEBRKCAQoSQ2FwdHVyZUFjdGl2YXRpb25zEi8ucGVyc29uYS5pbmZlcmVuY2UudjEuQ2FwdHVyZUFjdGl2YXRpb25zUmVxdWVzdBowLnBlcnNvbmEuaW5mZXJlbmNlLnYxLkNhcHR1cmVBY3RpdmF0aW9uc1Jlc3BvbnNlIgeCgBkDCgEFMAESZgoIR2V0TW9kZWwSJS5wZXJzb25hLmluZmVyZW5jZS52MS5HZXRNb2RlbFJlcXVlc3QaJi5wZXJzb25hLmluZmVyZW5jZS52MS5HZXRNb2RlbFJlc3BvbnNlIguCgBkHCgUBAgMEBRKEAQoSTGlzdExvYWRlZFBlcnNvbmFzEi8ucGVyc29uYS5pbmZlcmVuY2UudjEuTGlzdExvYWRlZFBlcnNvbmFzUmVxdWVzdBowLnBlcnNvbmEuaW5mZXJlbmNlLnYxLkxpc3RMb2FkZWRQZXJzb25hc1Jlc3BvbnNlIguCgBkHCgUBAgMEBWIGcHJvdG8z", [file_persona_auth_v1_auth, file_persona_steering_v1_steering]);
+  fileDesc("CiRwZXJzb25hL2luZmVyZW5jZS92MS9pbmZlcmVuY2UucHJvdG8SFHBlcnNvbmEuaW5mZXJlbmNlLnYxIoIBCgZQcm9tcHQSDgoEdGV4dBgBIAEoCUgAEioKBGNoYXQYAiABKAsyGi5wZXJzb25hLmluZmVyZW5jZS52MS5DaGF0SAASMwoJdG9rZW5faWRzGAMgASgLMh4ucGVyc29uYS5pbmZlcmVuY2UudjEuVG9rZW5JZHNIAEIHCgVpbnB1dCI7CgRDaGF0EjMKCG1lc3NhZ2VzGAEgAygLMiEucGVyc29uYS5pbmZlcmVuY2UudjEuQ2hhdE1lc3NhZ2UiLAoLQ2hhdE1lc3NhZ2USDAoEcm9sZRgBIAEoCRIPCgdjb250ZW50GAIgASgJIhcKCFRva2VuSWRzEgsKA2lkcxgBIAMoDSKBAgoPUGVyc29uYVNlbGVjdG9yEg4KBG5hbWUYASABKAlIABI1CgZhY3RpdmUYAiABKAsyIy5wZXJzb25hLmluZmVyZW5jZS52MS5BY3RpdmVQZXJzb25hSAASNAoJdW5zdGVlcmVkGAMgASgLMh8ucGVyc29uYS5pbmZlcmVuY2UudjEuVW5zdGVlcmVkSAASNQoGaW5saW5lGAQgASgLMiMucGVyc29uYS5pbmZlcmVuY2UudjEuSW5saW5lUGVyc29uYUgAEhIKCHJldmlzaW9uGAYgASgJSAASEQoEZ2FpbhgFIAEoAUgBiAEBQgoKCHNlbGVjdG9yQgcKBV9nYWluIh8KDUFjdGl2ZVBlcnNvbmESDgoGZm9sbG93GAEgASgIIgsKCVVuc3RlZXJlZCLjAQoNSW5saW5lUGVyc29uYRIvCgV0ZXJtcxgBIAMoCzIgLnBlcnNvbmEuaW5mZXJlbmNlLnYxLklubGluZVRlcm0SJwoEbW9kZRgCIAEoDjIZLnBlcnNvbmEuc3RlZXJpbmcudjEuTW9kZRIxCglwb3NpdGlvbnMYAyABKA4yHi5wZXJzb25hLnN0ZWVyaW5nLnYxLlBvc2l0aW9ucxI2CgZwb2xpY3kYBCABKA4yJi5wZXJzb25hLnN0ZWVyaW5nLnYxLkNvbXBvc2l0aW9uUG9saWN5Eg0KBXN3ZWVwGAUgASgIIncKCklubGluZVRlcm0SGAoQYWxwaGFfaHVuZHJlZHRocxgBIAEoERIWCg5tb2RlbF9jaGVja3N1bRgCIAEoCRI3CgpkaXJlY3Rpb25zGAMgAygLMiMucGVyc29uYS5zdGVlcmluZy52MS5MYXllckRpcmVjdGlvbiKuAgoIU2FtcGxpbmcSGAoLdGVtcGVyYXR1cmUYASABKAFIAIgBARINCgV0b3BfaxgCIAEoDRISCgV0b3BfcBgDIAEoAUgBiAEBEg0KBW1pbl9wGAQgASgBEhEKBHNlZWQYBSABKAZIAogBARIfChJyZXBldGl0aW9uX3BlbmFsdHkYBiABKAFIA4gBARIYChBwcmVzZW5jZV9wZW5hbHR5GAcgASgBEhkKEWZyZXF1ZW5jeV9wZW5hbHR5GAggASgBEjMKCmxvZ2l0X2JpYXMYCSADKAsyHy5wZXJzb25hLmluZmVyZW5jZS52MS5Mb2dpdEJpYXNCDgoMX3RlbXBlcmF0dXJlQggKBl90b3BfcEIHCgVfc2VlZEIVChNfcmVwZXRpdGlvbl9wZW5hbHR5IiUKCUxvZ2l0QmlhcxIKCgJpZBgBIAEoDRIMCgRiaWFzGAIgASgBIpkDCg9HZW5lcmF0ZVJlcXVlc3QSLAoGcHJvbXB0GAEgASgLMhwucGVyc29uYS5pbmZlcmVuY2UudjEuUHJvbXB0EjYKB3BlcnNvbmEYAiABKAsyJS5wZXJzb25hLmluZmVyZW5jZS52MS5QZXJzb25hU2VsZWN0b3ISMAoIc2FtcGxpbmcYAyABKAsyHi5wZXJzb25hLmluZmVyZW5jZS52MS5TYW1wbGluZxIXCgptYXhfdG9rZW5zGAQgASgNSACIAQESDAoEc3RvcBgFIAMoCRIVCg10b3BfbG9nX3Byb2JzGAYgASgNEhIKCmlnbm9yZV9lb3MYByABKAgSEgoKbWluX3Rva2VucxgIIAEoDRIWCg5zdG9wX3Rva2VuX2lkcxgJIAMoDRIOCgFuGAogASgNSAGIAQESGAoQcHJvbXB0X2xvZ19wcm9icxgLIAEoCBIxCgVndWFyZBgMIAEoCzIiLnBlcnNvbmEuaW5mZXJlbmNlLnYxLkd1YXJkT3B0aW9uc0INCgtfbWF4X3Rva2Vuc0IECgJfbiJTCgxHdWFyZE9wdGlvbnMSFAoMb2JzZXJ2ZV9vbmx5GAEgASgIEhEKBHR3aW4YAiABKAhIAIgBARIRCgl0d2luX2FjdHMYAyABKAhCBwoFX3R3aW4i+QIKEEdlbmVyYXRlUmVzcG9uc2USMAoHc3RhcnRlZBgBIAEoCzIdLnBlcnNvbmEuaW5mZXJlbmNlLnYxLlN0YXJ0ZWRIABIuCgZ0b2tlbnMYAiABKAsyHC5wZXJzb25hLmluZmVyZW5jZS52MS5Ub2tlbnNIABJBChBwZXJzb25hX3N3aXRjaGVkGAMgASgLMiUucGVyc29uYS5pbmZlcmVuY2UudjEuUGVyc29uYVN3aXRjaGVkSAASMgoIZmluaXNoZWQYBCABKAsyHi5wZXJzb25hLmluZmVyZW5jZS52MS5GaW5pc2hlZEgAEkAKEHByb21wdF9sb2dfcHJvYnMYBiABKAsyJC5wZXJzb25hLmluZmVyZW5jZS52MS5Qcm9tcHRMb2dQcm9ic0gAEjEKBWd1YXJkGAcgASgLMiAucGVyc29uYS5pbmZlcmVuY2UudjEuR3VhcmRFdmVudEgAEg4KBmNob2ljZRgFIAEoDUIHCgVldmVudCJDCg5Qcm9tcHRMb2dQcm9icxIxCgZ0b2tlbnMYASADKAsyIS5wZXJzb25hLmluZmVyZW5jZS52MS5Qcm9tcHRUb2tlbiJmCgtQcm9tcHRUb2tlbhIKCgJpZBgBIAEoDRIQCghsb2dfcHJvYhgCIAEoAhI5Cg10b3BfbG9nX3Byb2JzGAMgAygLMiIucGVyc29uYS5pbmZlcmVuY2UudjEuVG9rZW5Mb2dQcm9iItcBCgpHdWFyZEV2ZW50EhQKDGFmdGVyX3Rva2VucxgBIAEoDRIvCgVjYXVzZRgCIAEoDjIgLnBlcnNvbmEuaW5mZXJlbmNlLnYxLkd1YXJkQ2F1c2USFQoNZW50cm9weV9yYXRpbxgDIAEoAhISCgpyZXBldGl0aW9uGAQgASgCEg8KAmtsGAUgASgCSACIAQESHwoXYWxwaGFfYmVmb3JlX2h1bmRyZWR0aHMYBiABKA0SHgoWYWxwaGFfYWZ0ZXJfaHVuZHJlZHRocxgHIAEoDUIFCgNfa2wiiAIKDFBlcnNvbmFQcm9vZhIMCgRuYW1lGAEgASgJEhAKCHJldmlzaW9uGAIgASgJEhcKD3ZlcnNpb25fZGlnZXN0cxgDIAMoCRInCgRtb2RlGAQgASgOMhkucGVyc29uYS5zdGVlcmluZy52MS5Nb2RlEjEKCXBvc2l0aW9ucxgFIAEoDjIeLnBlcnNvbmEuc3RlZXJpbmcudjEuUG9zaXRpb25zEg8KB291dGNvbWUYBiABKAkSLgoFZG9zZXMYByADKAsyHy5wZXJzb25hLmluZmVyZW5jZS52MS5MYXllckRvc2USIgoaZWZmZWN0aXZlX2FscGhhX2h1bmRyZWR0aHMYCCABKA0iKAoJTGF5ZXJEb3NlEg0KBWxheWVyGAEgASgNEgwKBGRvc2UYAiABKAIipQEKB1N0YXJ0ZWQSEgoKcmVxdWVzdF9pZBgBIAEoCRIWCg5tb2RlbF9jaGVja3N1bRgCIAEoCRIUCgxncmFwaF9kaWdlc3QYAyABKAkSMwoHcGVyc29uYRgEIAEoCzIiLnBlcnNvbmEuaW5mZXJlbmNlLnYxLlBlcnNvbmFQcm9vZhIVCg1wcm9tcHRfdG9rZW5zGAUgASgNEgwKBHNlZWQYBiABKAYiTAoGVG9rZW5zEgwKBHRleHQYASABKAkSNAoGdG9rZW5zGAIgAygLMiQucGVyc29uYS5pbmZlcmVuY2UudjEuR2VuZXJhdGVkVG9rZW4ijwEKDkdlbmVyYXRlZFRva2VuEgoKAmlkGAEgASgNEhAKCGxvZ19wcm9iGAIgASgCEg8KB2VudHJvcHkYAyABKAISEwoLcHJvamVjdGlvbnMYBCADKAISOQoNdG9wX2xvZ19wcm9icxgFIAMoCzIiLnBlcnNvbmEuaW5mZXJlbmNlLnYxLlRva2VuTG9nUHJvYiIsCgxUb2tlbkxvZ1Byb2ISCgoCaWQYASABKA0SEAoIbG9nX3Byb2IYAiABKAIicwoPUGVyc29uYVN3aXRjaGVkEjMKB3BlcnNvbmEYASABKAsyIi5wZXJzb25hLmluZmVyZW5jZS52MS5QZXJzb25hUHJvb2YSFAoMYWZ0ZXJfdG9rZW5zGAIgASgNEhUKDXN3aXRjaF9taWNyb3MYAyABKAEihwQKCEZpbmlzaGVkEjIKBnJlYXNvbhgBIAEoDjIiLnBlcnNvbmEuaW5mZXJlbmNlLnYxLkZpbmlzaFJlYXNvbhIVCg1wcm9tcHRfdG9rZW5zGAIgASgNEhkKEWNvbXBsZXRpb25fdG9rZW5zGAMgASgNEiIKGmVmZmVjdGl2ZV9hbHBoYV9odW5kcmVkdGhzGAQgASgNEhQKDG1lYW5fZW50cm9weRgFIAEoAhIWCg5tZWFuX3N1cnByaXNhbBgGIAEoAhISCgpyZXBldGl0aW9uGAcgASgCEhQKDHF1ZXVlX21pbGxpcxgIIAEoARIWCg5wcmVmaWxsX21pbGxpcxgJIAEoARIVCg1kZWNvZGVfbWlsbGlzGAogASgBEhwKFGNhY2hlZF9wcm9tcHRfdG9rZW5zGAsgASgNEi8KBmFscGhhcxgMIAMoCzIfLnBlcnNvbmEuaW5mZXJlbmNlLnYxLkFscGhhU3BhbhI2CgxndWFyZF9ldmVudHMYDSADKAsyIC5wZXJzb25hLmluZmVyZW5jZS52MS5HdWFyZEV2ZW50Ei8KBHR3aW4YDiABKAsyIS5wZXJzb25hLmluZmVyZW5jZS52MS5Ud2luRmlndXJlcxIyCgljb2hlcmVuY2UYDyABKAsyHy5wZXJzb25hLmluZmVyZW5jZS52MS5Db2hlcmVuY2UiOQoJQWxwaGFTcGFuEhIKCmZyb21fdG9rZW4YASABKA0SGAoQYWxwaGFfaHVuZHJlZHRocxgCIAEoDSJfCgtUd2luRmlndXJlcxIOCgZ0b2tlbnMYASABKA0SDwoHbWVhbl9rbBgCIAEoAhIOCgZtYXhfa2wYAyABKAISHwoXbWVhbl9lbnRyb3B5X2RpZmZlcmVuY2UYBCABKAIikAEKCUNvaGVyZW5jZRINCgVzY29yZRgBIAEoAhIPCgdlbnRyb3B5GAIgASgCEhAKCHN1cnByaXNlGAMgASgCEhIKCnJlcGV0aXRpb24YBCABKAISFwoKZGl2ZXJnZW5jZRgFIAEoAkgAiAEBEhUKDWVudHJvcHlfcmF0aW8YBiABKAJCDQoLX2RpdmVyZ2VuY2Ui4wEKDFNjb3JlUmVxdWVzdBIsCgZwcm9tcHQYASABKAsyHC5wZXJzb25hLmluZmVyZW5jZS52MS5Qcm9tcHQSNgoHcGVyc29uYRgCIAEoCzIlLnBlcnNvbmEuaW5mZXJlbmNlLnYxLlBlcnNvbmFTZWxlY3RvchI5Cg1jb250aW51YXRpb25zGAMgAygLMiIucGVyc29uYS5pbmZlcmVuY2UudjEuQ29udGludWF0aW9uEjIKCnRva2VuX3NldHMYBCADKAsyHi5wZXJzb25hLmluZmVyZW5jZS52MS5Ub2tlblNldCJcCgxDb250aW51YXRpb24SDgoEdGV4dBgBIAEoCUgAEjMKCXRva2VuX2lkcxgCIAEoCzIeLnBlcnNvbmEuaW5mZXJlbmNlLnYxLlRva2VuSWRzSABCBwoFaW5wdXQiJQoIVG9rZW5TZXQSDAoEbmFtZRgBIAEoCRILCgNpZHMYAiADKA0ivAEKDVNjb3JlUmVzcG9uc2USMwoHcGVyc29uYRgBIAEoCzIiLnBlcnNvbmEuaW5mZXJlbmNlLnYxLlBlcnNvbmFQcm9vZhI+Cg1jb250aW51YXRpb25zGAIgAygLMicucGVyc29uYS5pbmZlcmVuY2UudjEuQ29udGludWF0aW9uU2NvcmUSNgoKdG9rZW5fc2V0cxgDIAMoCzIiLnBlcnNvbmEuaW5mZXJlbmNlLnYxLlRva2VuU2V0TWFzcyKQAQoRQ29udGludWF0aW9uU2NvcmUSEQoJdG9rZW5faWRzGAEgAygNEjQKCXVuc3RlZXJlZBgCIAEoCzIhLnBlcnNvbmEuaW5mZXJlbmNlLnYxLlRva2VuU2NvcmVzEjIKB3N0ZWVyZWQYAyABKAsyIS5wZXJzb25hLmluZmVyZW5jZS52MS5Ub2tlblNjb3JlcyIzCgtUb2tlblNjb3JlcxIRCglsb2dfcHJvYnMYASADKAISEQoJZW50cm9waWVzGAIgAygCIlEKDFRva2VuU2V0TWFzcxIMCgRuYW1lGAEgASgJEhEKCXVuc3RlZXJlZBgCIAEoARIUCgdzdGVlcmVkGAMgASgBSACIAQFCCgoIX3N0ZWVyZWQigQEKGUNhcHR1cmVBY3RpdmF0aW9uc1JlcXVlc3QSNAoHc2FtcGxlcxgBIAMoCzIjLnBlcnNvbmEuaW5mZXJlbmNlLnYxLkNhcHR1cmVTYW1wbGUSLgoHcG9vbGluZxgCIAEoDjIdLnBlcnNvbmEuaW5mZXJlbmNlLnYxLlBvb2xpbmciTwoNQ2FwdHVyZVNhbXBsZRIsCgZwcm9tcHQYASABKAsyHC5wZXJzb25hLmluZmVyZW5jZS52MS5Qcm9tcHQSEAoIcmVzcG9uc2UYAiABKAki3gEKGkNhcHR1cmVBY3RpdmF0aW9uc1Jlc3BvbnNlEg0KBWluZGV4GAEgASgNEisKBnBvb2xlZBgCIAEoCzIbLnBlcnNvbmEuc3RlZXJpbmcudjEuVGVuc29yEioKBW5vcm1zGAMgASgLMhsucGVyc29uYS5zdGVlcmluZy52MS5UZW5zb3ISKAoDc3VtGAQgASgLMhsucGVyc29uYS5zdGVlcmluZy52MS5UZW5zb3ISFQoNcHJvbXB0X3Rva2VucxgFIAEoDRIXCg9yZXNwb25zZV90b2tlbnMYBiABKA0iEQoPR2V0TW9kZWxSZXF1ZXN0IvoBChBHZXRNb2RlbFJlc3BvbnNlEhYKDm1vZGVsX2NoZWNrc3VtGAEgASgJEhQKDGdyYXBoX2RpZ2VzdBgCIAEoCRIUCgxhcmNoaXRlY3R1cmUYAyABKAkSEQoJcHJlY2lzaW9uGAQgASgJEhAKCHByb3ZpZGVyGAUgASgJEg4KBmxheWVycxgGIAEoDRITCgtoaWRkZW5fc2l6ZRgHIAEoDRIXCg92b2NhYnVsYXJ5X3NpemUYCCABKA0SFgoOY29udGV4dF90b2tlbnMYCSABKA0SDQoFc2xvdHMYCiABKA0SGAoQdG9rZW5pemVyX2RpZ2VzdBgLIAEoCSJCChlMaXN0TG9hZGVkUGVyc29uYXNSZXF1ZXN0EhEKCXBhZ2Vfc2l6ZRgBIAEoDRISCgpwYWdlX3Rva2VuGAIgASgJImwKGkxpc3RMb2FkZWRQZXJzb25hc1Jlc3BvbnNlEjUKCHBlcnNvbmFzGAEgAygLMiMucGVyc29uYS5pbmZlcmVuY2UudjEuTG9hZGVkUGVyc29uYRIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiZAoNTG9hZGVkUGVyc29uYRIxCgVwcm9vZhgBIAEoCzIiLnBlcnNvbmEuaW5mZXJlbmNlLnYxLlBlcnNvbmFQcm9vZhIOCgZhY3RpdmUYAiABKAgSEAoIcmVzaWRlbnQYAyABKAgqnAEKCkd1YXJkQ2F1c2USGwoXR1VBUkRfQ0FVU0VfVU5TUEVDSUZJRUQQABIbChdHVUFSRF9DQVVTRV9FTlRST1BZX0xPVxABEhwKGEdVQVJEX0NBVVNFX0VOVFJPUFlfSElHSBACEhoKFkdVQVJEX0NBVVNFX1JFUEVUSVRJT04QAxIaChZHVUFSRF9DQVVTRV9ESVZFUkdFTkNFEAQqlQEKDEZpbmlzaFJlYXNvbhIdChlGSU5JU0hfUkVBU09OX1VOU1BFQ0lGSUVEEAASFQoRRklOSVNIX1JFQVNPTl9FTkQQARIWChJGSU5JU0hfUkVBU09OX1NUT1AQAhIcChhGSU5JU0hfUkVBU09OX01BWF9UT0tFTlMQAxIZChVGSU5JU0hfUkVBU09OX0NPTlRFWFQQBCpcCgdQb29saW5nEhcKE1BPT0xJTkdfVU5TUEVDSUZJRUQQABIdChlQT09MSU5HX0xBU1RfUFJPTVBUX1RPS0VOEAESGQoVUE9PTElOR19SRVNQT05TRV9NRUFOEAIyywQKEEluZmVyZW5jZVNlcnZpY2USZgoIR2VuZXJhdGUSJS5wZXJzb25hLmluZmVyZW5jZS52MS5HZW5lcmF0ZVJlcXVlc3QaJi5wZXJzb25hLmluZmVyZW5jZS52MS5HZW5lcmF0ZVJlc3BvbnNlIgmCgBkFCgMCBAUwARJbCgVTY29yZRIiLnBlcnNvbmEuaW5mZXJlbmNlLnYxLlNjb3JlUmVxdWVzdBojLnBlcnNvbmEuaW5mZXJlbmNlLnYxLlNjb3JlUmVzcG9uc2UiCYKAGQUKAwIEBRKCAQoSQ2FwdHVyZUFjdGl2YXRpb25zEi8ucGVyc29uYS5pbmZlcmVuY2UudjEuQ2FwdHVyZUFjdGl2YXRpb25zUmVxdWVzdBowLnBlcnNvbmEuaW5mZXJlbmNlLnYxLkNhcHR1cmVBY3RpdmF0aW9uc1Jlc3BvbnNlIgeCgBkDCgEFMAESZgoIR2V0TW9kZWwSJS5wZXJzb25hLmluZmVyZW5jZS52MS5HZXRNb2RlbFJlcXVlc3QaJi5wZXJzb25hLmluZmVyZW5jZS52MS5HZXRNb2RlbFJlc3BvbnNlIguCgBkHCgUBAgMEBRKEAQoSTGlzdExvYWRlZFBlcnNvbmFzEi8ucGVyc29uYS5pbmZlcmVuY2UudjEuTGlzdExvYWRlZFBlcnNvbmFzUmVxdWVzdBowLnBlcnNvbmEuaW5mZXJlbmNlLnYxLkxpc3RMb2FkZWRQZXJzb25hc1Jlc3BvbnNlIguCgBkHCgUBAgMEBWIGcHJvdG8z", [file_persona_auth_v1_auth, file_persona_steering_v1_steering]);
 
 /**
  * What the model reads before it writes.
@@ -159,6 +159,15 @@ export type PersonaSelector = Message<"persona.inference.v1.PersonaSelector"> & 
      */
     value: InlinePersona;
     case: "inline";
+  } | {
+    /**
+     * "tenants/{tenant}/personas/{persona}/revisions/{number}": this revision or none. Refused with REVISION_NOT_SERVED while
+     * another one of the persona is released.
+     *
+     * @generated from field: string revision = 6;
+     */
+    value: string;
+    case: "revision";
   } | { case: undefined; value?: undefined };
 
   /**
@@ -231,6 +240,13 @@ export type InlinePersona = Message<"persona.inference.v1.InlinePersona"> & {
    * @generated from field: persona.steering.v1.CompositionPolicy policy = 4;
    */
   policy: CompositionPolicy;
+
+  /**
+   * An evaluation sweep: alphas to 1.20 and any dose. For services of the platform alone, never for a tenant.
+   *
+   * @generated from field: bool sweep = 5;
+   */
+  sweep: boolean;
 };
 
 /**
@@ -304,11 +320,39 @@ export type Sampling = Message<"persona.inference.v1.Sampling"> & {
   minP: number;
 
   /**
-   * The token at a position depends on the seed, the position and the distribution alone. Random where unset.
+   * The token at a position depends on the seed, the choice, the position and the distribution alone. Random where unset.
    *
    * @generated from field: optional fixed64 seed = 5;
    */
   seed?: bigint | undefined;
+
+  /**
+   * Divides positive logits and multiplies negative ones of tokens in prompt or reply; 1 where unset. Above 0, at most 10.
+   *
+   * @generated from field: optional double repetition_penalty = 6;
+   */
+  repetitionPenalty?: number | undefined;
+
+  /**
+   * Taken from the logit of every token that is in the reply. -2 to 2.
+   *
+   * @generated from field: double presence_penalty = 7;
+   */
+  presencePenalty: number;
+
+  /**
+   * Taken from a token's logit as often as it is in the reply. -2 to 2.
+   *
+   * @generated from field: double frequency_penalty = 8;
+   */
+  frequencyPenalty: number;
+
+  /**
+   * Added to logits before anything else. At most 1024, of distinct ids.
+   *
+   * @generated from field: repeated persona.inference.v1.LogitBias logit_bias = 9;
+   */
+  logitBias: LogitBias[];
 };
 
 /**
@@ -317,6 +361,30 @@ export type Sampling = Message<"persona.inference.v1.Sampling"> & {
  */
 export const SamplingSchema: GenMessage<Sampling> = /*@__PURE__*/
   messageDesc(file_persona_inference_v1_inference, 9);
+
+/**
+ * @generated from message persona.inference.v1.LogitBias
+ */
+export type LogitBias = Message<"persona.inference.v1.LogitBias"> & {
+  /**
+   * @generated from field: uint32 id = 1;
+   */
+  id: number;
+
+  /**
+   * -100 to 100; -100 rules the token out.
+   *
+   * @generated from field: double bias = 2;
+   */
+  bias: number;
+};
+
+/**
+ * Describes the message persona.inference.v1.LogitBias.
+ * Use `create(LogitBiasSchema)` to create a new message.
+ */
+export const LogitBiasSchema: GenMessage<LogitBias> = /*@__PURE__*/
+  messageDesc(file_persona_inference_v1_inference, 10);
 
 /**
  * @generated from message persona.inference.v1.GenerateRequest
@@ -364,6 +432,40 @@ export type GenerateRequest = Message<"persona.inference.v1.GenerateRequest"> & 
    * @generated from field: bool ignore_eos = 7;
    */
   ignoreEos: boolean;
+
+  /**
+   * The reply does not end before it has so many tokens: end tokens are ruled out and stop strings do not count before.
+   * At most max_tokens.
+   *
+   * @generated from field: uint32 min_tokens = 8;
+   */
+  minTokens: number;
+
+  /**
+   * Tokens that end the reply, as the model's end token does. At most 64.
+   *
+   * @generated from field: repeated uint32 stop_token_ids = 9;
+   */
+  stopTokenIds: number[];
+
+  /**
+   * Replies to the same prompt, each a choice of its own; 1 where unset, at most 16. Each counts against the tenant's limits.
+   *
+   * @generated from field: optional uint32 n = 10;
+   */
+  n?: number | undefined;
+
+  /**
+   * Log-probabilities of the prompt's tokens, with as many alternatives as top_log_probs says.
+   *
+   * @generated from field: bool prompt_log_probs = 11;
+   */
+  promptLogProbs: boolean;
+
+  /**
+   * @generated from field: persona.inference.v1.GuardOptions guard = 12;
+   */
+  guard?: GuardOptions | undefined;
 };
 
 /**
@@ -371,7 +473,42 @@ export type GenerateRequest = Message<"persona.inference.v1.GenerateRequest"> & 
  * Use `create(GenerateRequestSchema)` to create a new message.
  */
 export const GenerateRequestSchema: GenMessage<GenerateRequest> = /*@__PURE__*/
-  messageDesc(file_persona_inference_v1_inference, 10);
+  messageDesc(file_persona_inference_v1_inference, 11);
+
+/**
+ * What a call asks of the guard, within the tenant's policy.
+ *
+ * @generated from message persona.inference.v1.GuardOptions
+ */
+export type GuardOptions = Message<"persona.inference.v1.GuardOptions"> & {
+  /**
+   * Watches and reports, and leaves alpha as it is; ROLE_SERVICE only.
+   *
+   * @generated from field: bool observe_only = 1;
+   */
+  observeOnly: boolean;
+
+  /**
+   * With (true) or without (false) an unsteered twin; drawn by the policy's share where unset.
+   *
+   * @generated from field: optional bool twin = 2;
+   */
+  twin?: boolean | undefined;
+
+  /**
+   * Divergence from the twin lowers alpha too.
+   *
+   * @generated from field: bool twin_acts = 3;
+   */
+  twinActs: boolean;
+};
+
+/**
+ * Describes the message persona.inference.v1.GuardOptions.
+ * Use `create(GuardOptionsSchema)` to create a new message.
+ */
+export const GuardOptionsSchema: GenMessage<GuardOptions> = /*@__PURE__*/
+  messageDesc(file_persona_inference_v1_inference, 12);
 
 /**
  * @generated from message persona.inference.v1.GenerateResponse
@@ -404,7 +541,28 @@ export type GenerateResponse = Message<"persona.inference.v1.GenerateResponse"> 
      */
     value: Finished;
     case: "finished";
+  } | {
+    /**
+     * Before the first token, where it was asked for; of choice 0 alone.
+     *
+     * @generated from field: persona.inference.v1.PromptLogProbs prompt_log_probs = 6;
+     */
+    value: PromptLogProbs;
+    case: "promptLogProbs";
+  } | {
+    /**
+     * @generated from field: persona.inference.v1.GuardEvent guard = 7;
+     */
+    value: GuardEvent;
+    case: "guard";
   } | { case: undefined; value?: undefined };
+
+  /**
+   * Which of the n replies this is about, from 0.
+   *
+   * @generated from field: uint32 choice = 5;
+   */
+  choice: number;
 };
 
 /**
@@ -412,7 +570,112 @@ export type GenerateResponse = Message<"persona.inference.v1.GenerateResponse"> 
  * Use `create(GenerateResponseSchema)` to create a new message.
  */
 export const GenerateResponseSchema: GenMessage<GenerateResponse> = /*@__PURE__*/
-  messageDesc(file_persona_inference_v1_inference, 11);
+  messageDesc(file_persona_inference_v1_inference, 13);
+
+/**
+ * @generated from message persona.inference.v1.PromptLogProbs
+ */
+export type PromptLogProbs = Message<"persona.inference.v1.PromptLogProbs"> & {
+  /**
+   * One for every token of the prompt but the first, which follows nothing.
+   *
+   * @generated from field: repeated persona.inference.v1.PromptToken tokens = 1;
+   */
+  tokens: PromptToken[];
+};
+
+/**
+ * Describes the message persona.inference.v1.PromptLogProbs.
+ * Use `create(PromptLogProbsSchema)` to create a new message.
+ */
+export const PromptLogProbsSchema: GenMessage<PromptLogProbs> = /*@__PURE__*/
+  messageDesc(file_persona_inference_v1_inference, 14);
+
+/**
+ * @generated from message persona.inference.v1.PromptToken
+ */
+export type PromptToken = Message<"persona.inference.v1.PromptToken"> & {
+  /**
+   * @generated from field: uint32 id = 1;
+   */
+  id: number;
+
+  /**
+   * @generated from field: float log_prob = 2;
+   */
+  logProb: number;
+
+  /**
+   * @generated from field: repeated persona.inference.v1.TokenLogProb top_log_probs = 3;
+   */
+  topLogProbs: TokenLogProb[];
+};
+
+/**
+ * Describes the message persona.inference.v1.PromptToken.
+ * Use `create(PromptTokenSchema)` to create a new message.
+ */
+export const PromptTokenSchema: GenMessage<PromptToken> = /*@__PURE__*/
+  messageDesc(file_persona_inference_v1_inference, 15);
+
+/**
+ * A window of the reply was out of bounds, and effective alpha is lower from the next token on.
+ *
+ * @generated from message persona.inference.v1.GuardEvent
+ */
+export type GuardEvent = Message<"persona.inference.v1.GuardEvent"> & {
+  /**
+   * Tokens generated before it.
+   *
+   * @generated from field: uint32 after_tokens = 1;
+   */
+  afterTokens: number;
+
+  /**
+   * @generated from field: persona.inference.v1.GuardCause cause = 2;
+   */
+  cause: GuardCause;
+
+  /**
+   * The window's mean entropy over the baseline's.
+   *
+   * @generated from field: float entropy_ratio = 3;
+   */
+  entropyRatio: number;
+
+  /**
+   * Of the window, 0 to 1.
+   *
+   * @generated from field: float repetition = 4;
+   */
+  repetition: number;
+
+  /**
+   * The window's mean KL to the twin, nats, where there is one.
+   *
+   * @generated from field: optional float kl = 5;
+   */
+  kl?: number | undefined;
+
+  /**
+   * Both the same where the call asked the guard to observe only, and once alpha is 0.
+   *
+   * @generated from field: uint32 alpha_before_hundredths = 6;
+   */
+  alphaBeforeHundredths: number;
+
+  /**
+   * @generated from field: uint32 alpha_after_hundredths = 7;
+   */
+  alphaAfterHundredths: number;
+};
+
+/**
+ * Describes the message persona.inference.v1.GuardEvent.
+ * Use `create(GuardEventSchema)` to create a new message.
+ */
+export const GuardEventSchema: GenMessage<GuardEvent> = /*@__PURE__*/
+  messageDesc(file_persona_inference_v1_inference, 16);
 
 /**
  * The persona as it acts: what was asked for, what it became.
@@ -476,7 +739,7 @@ export type PersonaProof = Message<"persona.inference.v1.PersonaProof"> & {
  * Use `create(PersonaProofSchema)` to create a new message.
  */
 export const PersonaProofSchema: GenMessage<PersonaProof> = /*@__PURE__*/
-  messageDesc(file_persona_inference_v1_inference, 12);
+  messageDesc(file_persona_inference_v1_inference, 17);
 
 /**
  * @generated from message persona.inference.v1.LayerDose
@@ -500,7 +763,7 @@ export type LayerDose = Message<"persona.inference.v1.LayerDose"> & {
  * Use `create(LayerDoseSchema)` to create a new message.
  */
 export const LayerDoseSchema: GenMessage<LayerDose> = /*@__PURE__*/
-  messageDesc(file_persona_inference_v1_inference, 13);
+  messageDesc(file_persona_inference_v1_inference, 18);
 
 /**
  * @generated from message persona.inference.v1.Started
@@ -544,7 +807,7 @@ export type Started = Message<"persona.inference.v1.Started"> & {
  * Use `create(StartedSchema)` to create a new message.
  */
 export const StartedSchema: GenMessage<Started> = /*@__PURE__*/
-  messageDesc(file_persona_inference_v1_inference, 14);
+  messageDesc(file_persona_inference_v1_inference, 19);
 
 /**
  * @generated from message persona.inference.v1.Tokens
@@ -569,7 +832,7 @@ export type Tokens = Message<"persona.inference.v1.Tokens"> & {
  * Use `create(TokensSchema)` to create a new message.
  */
 export const TokensSchema: GenMessage<Tokens> = /*@__PURE__*/
-  messageDesc(file_persona_inference_v1_inference, 15);
+  messageDesc(file_persona_inference_v1_inference, 20);
 
 /**
  * @generated from message persona.inference.v1.GeneratedToken
@@ -612,7 +875,7 @@ export type GeneratedToken = Message<"persona.inference.v1.GeneratedToken"> & {
  * Use `create(GeneratedTokenSchema)` to create a new message.
  */
 export const GeneratedTokenSchema: GenMessage<GeneratedToken> = /*@__PURE__*/
-  messageDesc(file_persona_inference_v1_inference, 16);
+  messageDesc(file_persona_inference_v1_inference, 21);
 
 /**
  * @generated from message persona.inference.v1.TokenLogProb
@@ -634,7 +897,7 @@ export type TokenLogProb = Message<"persona.inference.v1.TokenLogProb"> & {
  * Use `create(TokenLogProbSchema)` to create a new message.
  */
 export const TokenLogProbSchema: GenMessage<TokenLogProb> = /*@__PURE__*/
-  messageDesc(file_persona_inference_v1_inference, 17);
+  messageDesc(file_persona_inference_v1_inference, 22);
 
 /**
  * @generated from message persona.inference.v1.PersonaSwitched
@@ -667,7 +930,7 @@ export type PersonaSwitched = Message<"persona.inference.v1.PersonaSwitched"> & 
  * Use `create(PersonaSwitchedSchema)` to create a new message.
  */
 export const PersonaSwitchedSchema: GenMessage<PersonaSwitched> = /*@__PURE__*/
-  messageDesc(file_persona_inference_v1_inference, 18);
+  messageDesc(file_persona_inference_v1_inference, 23);
 
 /**
  * @generated from message persona.inference.v1.Finished
@@ -726,6 +989,39 @@ export type Finished = Message<"persona.inference.v1.Finished"> & {
    * @generated from field: double decode_millis = 10;
    */
   decodeMillis: number;
+
+  /**
+   * Of the prompt's tokens, those whose keys and values were there already.
+   *
+   * @generated from field: uint32 cached_prompt_tokens = 11;
+   */
+  cachedPromptTokens: number;
+
+  /**
+   * Effective alpha over the reply: each holds until the next one's token.
+   *
+   * @generated from field: repeated persona.inference.v1.AlphaSpan alphas = 12;
+   */
+  alphas: AlphaSpan[];
+
+  /**
+   * @generated from field: repeated persona.inference.v1.GuardEvent guard_events = 13;
+   */
+  guardEvents: GuardEvent[];
+
+  /**
+   * Unset without a twin.
+   *
+   * @generated from field: persona.inference.v1.TwinFigures twin = 14;
+   */
+  twin?: TwinFigures | undefined;
+
+  /**
+   * Unset for an empty reply, and where the served model has no baseline.
+   *
+   * @generated from field: persona.inference.v1.Coherence coherence = 15;
+   */
+  coherence?: Coherence | undefined;
 };
 
 /**
@@ -733,7 +1029,117 @@ export type Finished = Message<"persona.inference.v1.Finished"> & {
  * Use `create(FinishedSchema)` to create a new message.
  */
 export const FinishedSchema: GenMessage<Finished> = /*@__PURE__*/
-  messageDesc(file_persona_inference_v1_inference, 19);
+  messageDesc(file_persona_inference_v1_inference, 24);
+
+/**
+ * @generated from message persona.inference.v1.AlphaSpan
+ */
+export type AlphaSpan = Message<"persona.inference.v1.AlphaSpan"> & {
+  /**
+   * @generated from field: uint32 from_token = 1;
+   */
+  fromToken: number;
+
+  /**
+   * @generated from field: uint32 alpha_hundredths = 2;
+   */
+  alphaHundredths: number;
+};
+
+/**
+ * Describes the message persona.inference.v1.AlphaSpan.
+ * Use `create(AlphaSpanSchema)` to create a new message.
+ */
+export const AlphaSpanSchema: GenMessage<AlphaSpan> = /*@__PURE__*/
+  messageDesc(file_persona_inference_v1_inference, 25);
+
+/**
+ * Steered against unsteered on the steered reply's own tokens.
+ *
+ * @generated from message persona.inference.v1.TwinFigures
+ */
+export type TwinFigures = Message<"persona.inference.v1.TwinFigures"> & {
+  /**
+   * Tokens that were compared; fewer than the reply's where the twin found no room in time.
+   *
+   * @generated from field: uint32 tokens = 1;
+   */
+  tokens: number;
+
+  /**
+   * KL of the steered distribution to the unsteered one, nats.
+   *
+   * @generated from field: float mean_kl = 2;
+   */
+  meanKl: number;
+
+  /**
+   * @generated from field: float max_kl = 3;
+   */
+  maxKl: number;
+
+  /**
+   * Steered minus unsteered entropy, nats.
+   *
+   * @generated from field: float mean_entropy_difference = 4;
+   */
+  meanEntropyDifference: number;
+};
+
+/**
+ * Describes the message persona.inference.v1.TwinFigures.
+ * Use `create(TwinFiguresSchema)` to create a new message.
+ */
+export const TwinFiguresSchema: GenMessage<TwinFigures> = /*@__PURE__*/
+  messageDesc(file_persona_inference_v1_inference, 26);
+
+/**
+ * Each part 0 to 1; the score is the least of them.
+ *
+ * @generated from message persona.inference.v1.Coherence
+ */
+export type Coherence = Message<"persona.inference.v1.Coherence"> & {
+  /**
+   * @generated from field: float score = 1;
+   */
+  score: number;
+
+  /**
+   * @generated from field: float entropy = 2;
+   */
+  entropy: number;
+
+  /**
+   * @generated from field: float surprise = 3;
+   */
+  surprise: number;
+
+  /**
+   * @generated from field: float repetition = 4;
+   */
+  repetition: number;
+
+  /**
+   * Where there was a twin.
+   *
+   * @generated from field: optional float divergence = 5;
+   */
+  divergence?: number | undefined;
+
+  /**
+   * Mean entropy over the baseline's.
+   *
+   * @generated from field: float entropy_ratio = 6;
+   */
+  entropyRatio: number;
+};
+
+/**
+ * Describes the message persona.inference.v1.Coherence.
+ * Use `create(CoherenceSchema)` to create a new message.
+ */
+export const CoherenceSchema: GenMessage<Coherence> = /*@__PURE__*/
+  messageDesc(file_persona_inference_v1_inference, 27);
 
 /**
  * @generated from message persona.inference.v1.ScoreRequest
@@ -769,7 +1175,7 @@ export type ScoreRequest = Message<"persona.inference.v1.ScoreRequest"> & {
  * Use `create(ScoreRequestSchema)` to create a new message.
  */
 export const ScoreRequestSchema: GenMessage<ScoreRequest> = /*@__PURE__*/
-  messageDesc(file_persona_inference_v1_inference, 20);
+  messageDesc(file_persona_inference_v1_inference, 28);
 
 /**
  * @generated from message persona.inference.v1.Continuation
@@ -798,7 +1204,7 @@ export type Continuation = Message<"persona.inference.v1.Continuation"> & {
  * Use `create(ContinuationSchema)` to create a new message.
  */
 export const ContinuationSchema: GenMessage<Continuation> = /*@__PURE__*/
-  messageDesc(file_persona_inference_v1_inference, 21);
+  messageDesc(file_persona_inference_v1_inference, 29);
 
 /**
  * @generated from message persona.inference.v1.TokenSet
@@ -820,7 +1226,7 @@ export type TokenSet = Message<"persona.inference.v1.TokenSet"> & {
  * Use `create(TokenSetSchema)` to create a new message.
  */
 export const TokenSetSchema: GenMessage<TokenSet> = /*@__PURE__*/
-  messageDesc(file_persona_inference_v1_inference, 22);
+  messageDesc(file_persona_inference_v1_inference, 30);
 
 /**
  * @generated from message persona.inference.v1.ScoreResponse
@@ -849,7 +1255,7 @@ export type ScoreResponse = Message<"persona.inference.v1.ScoreResponse"> & {
  * Use `create(ScoreResponseSchema)` to create a new message.
  */
 export const ScoreResponseSchema: GenMessage<ScoreResponse> = /*@__PURE__*/
-  messageDesc(file_persona_inference_v1_inference, 23);
+  messageDesc(file_persona_inference_v1_inference, 31);
 
 /**
  * @generated from message persona.inference.v1.ContinuationScore
@@ -880,7 +1286,7 @@ export type ContinuationScore = Message<"persona.inference.v1.ContinuationScore"
  * Use `create(ContinuationScoreSchema)` to create a new message.
  */
 export const ContinuationScoreSchema: GenMessage<ContinuationScore> = /*@__PURE__*/
-  messageDesc(file_persona_inference_v1_inference, 24);
+  messageDesc(file_persona_inference_v1_inference, 32);
 
 /**
  * @generated from message persona.inference.v1.TokenScores
@@ -906,7 +1312,7 @@ export type TokenScores = Message<"persona.inference.v1.TokenScores"> & {
  * Use `create(TokenScoresSchema)` to create a new message.
  */
 export const TokenScoresSchema: GenMessage<TokenScores> = /*@__PURE__*/
-  messageDesc(file_persona_inference_v1_inference, 25);
+  messageDesc(file_persona_inference_v1_inference, 33);
 
 /**
  * @generated from message persona.inference.v1.TokenSetMass
@@ -935,7 +1341,7 @@ export type TokenSetMass = Message<"persona.inference.v1.TokenSetMass"> & {
  * Use `create(TokenSetMassSchema)` to create a new message.
  */
 export const TokenSetMassSchema: GenMessage<TokenSetMass> = /*@__PURE__*/
-  messageDesc(file_persona_inference_v1_inference, 26);
+  messageDesc(file_persona_inference_v1_inference, 34);
 
 /**
  * @generated from message persona.inference.v1.CaptureActivationsRequest
@@ -959,7 +1365,7 @@ export type CaptureActivationsRequest = Message<"persona.inference.v1.CaptureAct
  * Use `create(CaptureActivationsRequestSchema)` to create a new message.
  */
 export const CaptureActivationsRequestSchema: GenMessage<CaptureActivationsRequest> = /*@__PURE__*/
-  messageDesc(file_persona_inference_v1_inference, 27);
+  messageDesc(file_persona_inference_v1_inference, 35);
 
 /**
  * @generated from message persona.inference.v1.CaptureSample
@@ -983,7 +1389,7 @@ export type CaptureSample = Message<"persona.inference.v1.CaptureSample"> & {
  * Use `create(CaptureSampleSchema)` to create a new message.
  */
 export const CaptureSampleSchema: GenMessage<CaptureSample> = /*@__PURE__*/
-  messageDesc(file_persona_inference_v1_inference, 28);
+  messageDesc(file_persona_inference_v1_inference, 36);
 
 /**
  * @generated from message persona.inference.v1.CaptureActivationsResponse
@@ -1033,7 +1439,7 @@ export type CaptureActivationsResponse = Message<"persona.inference.v1.CaptureAc
  * Use `create(CaptureActivationsResponseSchema)` to create a new message.
  */
 export const CaptureActivationsResponseSchema: GenMessage<CaptureActivationsResponse> = /*@__PURE__*/
-  messageDesc(file_persona_inference_v1_inference, 29);
+  messageDesc(file_persona_inference_v1_inference, 37);
 
 /**
  * @generated from message persona.inference.v1.GetModelRequest
@@ -1046,7 +1452,7 @@ export type GetModelRequest = Message<"persona.inference.v1.GetModelRequest"> & 
  * Use `create(GetModelRequestSchema)` to create a new message.
  */
 export const GetModelRequestSchema: GenMessage<GetModelRequest> = /*@__PURE__*/
-  messageDesc(file_persona_inference_v1_inference, 30);
+  messageDesc(file_persona_inference_v1_inference, 38);
 
 /**
  * @generated from message persona.inference.v1.GetModelResponse
@@ -1119,7 +1525,7 @@ export type GetModelResponse = Message<"persona.inference.v1.GetModelResponse"> 
  * Use `create(GetModelResponseSchema)` to create a new message.
  */
 export const GetModelResponseSchema: GenMessage<GetModelResponse> = /*@__PURE__*/
-  messageDesc(file_persona_inference_v1_inference, 31);
+  messageDesc(file_persona_inference_v1_inference, 39);
 
 /**
  * @generated from message persona.inference.v1.ListLoadedPersonasRequest
@@ -1143,7 +1549,7 @@ export type ListLoadedPersonasRequest = Message<"persona.inference.v1.ListLoaded
  * Use `create(ListLoadedPersonasRequestSchema)` to create a new message.
  */
 export const ListLoadedPersonasRequestSchema: GenMessage<ListLoadedPersonasRequest> = /*@__PURE__*/
-  messageDesc(file_persona_inference_v1_inference, 32);
+  messageDesc(file_persona_inference_v1_inference, 40);
 
 /**
  * @generated from message persona.inference.v1.ListLoadedPersonasResponse
@@ -1167,7 +1573,7 @@ export type ListLoadedPersonasResponse = Message<"persona.inference.v1.ListLoade
  * Use `create(ListLoadedPersonasResponseSchema)` to create a new message.
  */
 export const ListLoadedPersonasResponseSchema: GenMessage<ListLoadedPersonasResponse> = /*@__PURE__*/
-  messageDesc(file_persona_inference_v1_inference, 33);
+  messageDesc(file_persona_inference_v1_inference, 41);
 
 /**
  * @generated from message persona.inference.v1.LoadedPersona
@@ -1196,7 +1602,54 @@ export type LoadedPersona = Message<"persona.inference.v1.LoadedPersona"> & {
  * Use `create(LoadedPersonaSchema)` to create a new message.
  */
 export const LoadedPersonaSchema: GenMessage<LoadedPersona> = /*@__PURE__*/
-  messageDesc(file_persona_inference_v1_inference, 34);
+  messageDesc(file_persona_inference_v1_inference, 42);
+
+/**
+ * Why the guard acted.
+ *
+ * @generated from enum persona.inference.v1.GuardCause
+ */
+export const GuardCause = {
+  /**
+   * @generated from enum value: GUARD_CAUSE_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED: 0,
+
+  /**
+   * @generated from enum value: GUARD_CAUSE_ENTROPY_LOW = 1;
+   */
+  ENTROPY_LOW: 1,
+
+  /**
+   * @generated from enum value: GUARD_CAUSE_ENTROPY_HIGH = 2;
+   */
+  ENTROPY_HIGH: 2,
+
+  /**
+   * @generated from enum value: GUARD_CAUSE_REPETITION = 3;
+   */
+  REPETITION: 3,
+
+  /**
+   * Divergence from the unsteered twin.
+   *
+   * @generated from enum value: GUARD_CAUSE_DIVERGENCE = 4;
+   */
+  DIVERGENCE: 4,
+} as const;
+
+/**
+ * Why the guard acted.
+ *
+ * @generated from enum persona.inference.v1.GuardCause
+ */
+export type GuardCause = (typeof GuardCause)[keyof typeof GuardCause] | UnknownEnum;
+
+/**
+ * Describes the enum persona.inference.v1.GuardCause.
+ */
+export const GuardCauseSchema: GenEnum<GuardCause> = /*@__PURE__*/
+  enumDesc(file_persona_inference_v1_inference, 0);
 
 /**
  * @generated from enum persona.inference.v1.FinishReason
@@ -1245,7 +1698,7 @@ export type FinishReason = (typeof FinishReason)[keyof typeof FinishReason] | Un
  * Describes the enum persona.inference.v1.FinishReason.
  */
 export const FinishReasonSchema: GenEnum<FinishReason> = /*@__PURE__*/
-  enumDesc(file_persona_inference_v1_inference, 0);
+  enumDesc(file_persona_inference_v1_inference, 1);
 
 /**
  * @generated from enum persona.inference.v1.Pooling
@@ -1280,7 +1733,7 @@ export type Pooling = (typeof Pooling)[keyof typeof Pooling] | UnknownEnum;
  * Describes the enum persona.inference.v1.Pooling.
  */
 export const PoolingSchema: GenEnum<Pooling> = /*@__PURE__*/
-  enumDesc(file_persona_inference_v1_inference, 1);
+  enumDesc(file_persona_inference_v1_inference, 2);
 
 /**
  * The tenant of a call is the tenant of its token; no request names it.

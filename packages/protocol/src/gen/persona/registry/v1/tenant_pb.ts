@@ -15,7 +15,7 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file persona/registry/v1/tenant.proto.
  */
 export const file_persona_registry_v1_tenant: GenFile = /*@__PURE__*/
-  fileDesc("CiBwZXJzb25hL3JlZ2lzdHJ5L3YxL3RlbmFudC5wcm90bxITcGVyc29uYS5yZWdpc3RyeS52MSKxBAoGVGVuYW50EgwKBG5hbWUYASABKAkSFAoMZGlzcGxheV9uYW1lGAIgASgJEjcKB2NvbnRleHQYAyABKA4yJi5wZXJzb25hLnJlZ2lzdHJ5LnYxLkRlcGxveW1lbnRDb250ZXh0EiEKFGFscGhhX2NhcF9odW5kcmVkdGhzGAQgASgNSACIAQESMQoGcG9saWN5GAUgASgLMiEucGVyc29uYS5yZWdpc3RyeS52MS5UZW5hbnRQb2xpY3kSKwoGcXVvdGFzGAYgASgLMhsucGVyc29uYS5yZWdpc3RyeS52MS5RdW90YXMSOgoOYWN0aXZlX3BlcnNvbmEYByABKAsyIi5wZXJzb25hLnJlZ2lzdHJ5LnYxLkFjdGl2ZVBlcnNvbmESHgoWdW5yZXZpZXdlZF9icmVha19nbGFzcxgIIAEoDRIxCgVzdGF0ZRgJIAEoDjIiLnBlcnNvbmEucmVnaXN0cnkudjEuUmVzb3VyY2VTdGF0ZRIvCgtjcmVhdGVfdGltZRgKIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLwoLdXBkYXRlX3RpbWUYCyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi8KC2RlbGV0ZV90aW1lGAwgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIMCgRldGFnGA0gASgJQhcKFV9hbHBoYV9jYXBfaHVuZHJlZHRocyLiAQoMVGVuYW50UG9saWN5EhoKEnJlcXVpcmVkX2FwcHJvdmFscxgBIAEoDRIRCglhcHByb3ZlcnMYAiADKAkSNAoRYXBwcm92YWxfbGlmZXRpbWUYAyABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SOQoKcmV2b2NhdGlvbhgEIAEoDjIlLnBlcnNvbmEucmVnaXN0cnkudjEuUmV2b2NhdGlvblBvbGljeRIyCg9zdGFsZW5lc3NfbGltaXQYBSABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24iYwoGUXVvdGFzEhMKC21heF92ZWN0b3JzGAEgASgNEhQKDG1heF92ZXJzaW9ucxgCIAEoDRIUCgxtYXhfcGVyc29uYXMYAyABKA0SGAoQbWF4X3N0b3JlZF9ieXRlcxgEIAEoBCJ6Cg1BY3RpdmVQZXJzb25hEhAKCHJldmlzaW9uGAEgASgJEhQKDGFjdGl2YXRlZF9ieRgCIAEoCRIxCg1hY3RpdmF0ZV90aW1lGAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIOCgZyZWFzb24YBCABKAkigAEKE0NyZWF0ZVRlbmFudFJlcXVlc3QSEQoJdGVuYW50X2lkGAEgASgJEisKBnRlbmFudBgCIAEoCzIbLnBlcnNvbmEucmVnaXN0cnkudjEuVGVuYW50EhUKDXZhbGlkYXRlX29ubHkYAyABKAgSEgoKcmVxdWVzdF9pZBgEIAEoCSJDChRDcmVhdGVUZW5hbnRSZXNwb25zZRIrCgZ0ZW5hbnQYASABKAsyGy5wZXJzb25hLnJlZ2lzdHJ5LnYxLlRlbmFudCIgChBHZXRUZW5hbnRSZXF1ZXN0EgwKBG5hbWUYASABKAkiQAoRR2V0VGVuYW50UmVzcG9uc2USKwoGdGVuYW50GAEgASgLMhsucGVyc29uYS5yZWdpc3RyeS52MS5UZW5hbnQiUQoSTGlzdFRlbmFudHNSZXF1ZXN0EhEKCXBhZ2Vfc2l6ZRgBIAEoDRISCgpwYWdlX3Rva2VuGAIgASgJEhQKDHNob3dfZGVsZXRlZBgDIAEoCCJcChNMaXN0VGVuYW50c1Jlc3BvbnNlEiwKB3RlbmFudHMYASADKAsyGy5wZXJzb25hLnJlZ2lzdHJ5LnYxLlRlbmFudBIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkirgEKE1VwZGF0ZVRlbmFudFJlcXVlc3QSKwoGdGVuYW50GAEgASgLMhsucGVyc29uYS5yZWdpc3RyeS52MS5UZW5hbnQSLwoLdXBkYXRlX21hc2sYAiABKAsyGi5nb29nbGUucHJvdG9idWYuRmllbGRNYXNrEg4KBnJlYXNvbhgDIAEoCRIVCg12YWxpZGF0ZV9vbmx5GAQgASgIEhIKCnJlcXVlc3RfaWQYBSABKAkiQwoUVXBkYXRlVGVuYW50UmVzcG9uc2USKwoGdGVuYW50GAEgASgLMhsucGVyc29uYS5yZWdpc3RyeS52MS5UZW5hbnQibAoTRGVsZXRlVGVuYW50UmVxdWVzdBIMCgRuYW1lGAEgASgJEgwKBGV0YWcYAiABKAkSDgoGcmVhc29uGAMgASgJEhUKDXZhbGlkYXRlX29ubHkYBCABKAgSEgoKcmVxdWVzdF9pZBgFIAEoCSJDChREZWxldGVUZW5hbnRSZXNwb25zZRIrCgZ0ZW5hbnQYASABKAsyGy5wZXJzb25hLnJlZ2lzdHJ5LnYxLlRlbmFudCJuChVVbmRlbGV0ZVRlbmFudFJlcXVlc3QSDAoEbmFtZRgBIAEoCRIMCgRldGFnGAIgASgJEg4KBnJlYXNvbhgDIAEoCRIVCg12YWxpZGF0ZV9vbmx5GAQgASgIEhIKCnJlcXVlc3RfaWQYBSABKAkiRQoWVW5kZWxldGVUZW5hbnRSZXNwb25zZRIrCgZ0ZW5hbnQYASABKAsyGy5wZXJzb25hLnJlZ2lzdHJ5LnYxLlRlbmFudCpmCg1SZXNvdXJjZVN0YXRlEh4KGlJFU09VUkNFX1NUQVRFX1VOU1BFQ0lGSUVEEAASGQoVUkVTT1VSQ0VfU1RBVEVfQUNUSVZFEAESGgoWUkVTT1VSQ0VfU1RBVEVfREVMRVRFRBACKoABChFEZXBsb3ltZW50Q29udGV4dBIiCh5ERVBMT1lNRU5UX0NPTlRFWFRfVU5TUEVDSUZJRUQQABImCiJERVBMT1lNRU5UX0NPTlRFWFRfQ1VTVE9NRVJfRkFDSU5HEAESHwobREVQTE9ZTUVOVF9DT05URVhUX0lOVEVSTkFMEAIqbgoQUmV2b2NhdGlvblBvbGljeRIhCh1SRVZPQ0FUSU9OX1BPTElDWV9VTlNQRUNJRklFRBAAEhwKGFJFVk9DQVRJT05fUE9MSUNZX1JFTU9WRRABEhkKFVJFVk9DQVRJT05fUE9MSUNZX0VORBACMqYFCg1UZW5hbnRTZXJ2aWNlEmwKDENyZWF0ZVRlbmFudBIoLnBlcnNvbmEucmVnaXN0cnkudjEuQ3JlYXRlVGVuYW50UmVxdWVzdBopLnBlcnNvbmEucmVnaXN0cnkudjEuQ3JlYXRlVGVuYW50UmVzcG9uc2UiB4KAGQMKAQQSZwoJR2V0VGVuYW50EiUucGVyc29uYS5yZWdpc3RyeS52MS5HZXRUZW5hbnRSZXF1ZXN0GiYucGVyc29uYS5yZWdpc3RyeS52MS5HZXRUZW5hbnRSZXNwb25zZSILgoAZBwoFAQIDBAUSbQoLTGlzdFRlbmFudHMSJy5wZXJzb25hLnJlZ2lzdHJ5LnYxLkxpc3RUZW5hbnRzUmVxdWVzdBooLnBlcnNvbmEucmVnaXN0cnkudjEuTGlzdFRlbmFudHNSZXNwb25zZSILgoAZBwoFAQIDBAUSbQoMVXBkYXRlVGVuYW50EigucGVyc29uYS5yZWdpc3RyeS52MS5VcGRhdGVUZW5hbnRSZXF1ZXN0GikucGVyc29uYS5yZWdpc3RyeS52MS5VcGRhdGVUZW5hbnRSZXNwb25zZSIIgoAZBAoCAwQSbAoMRGVsZXRlVGVuYW50EigucGVyc29uYS5yZWdpc3RyeS52MS5EZWxldGVUZW5hbnRSZXF1ZXN0GikucGVyc29uYS5yZWdpc3RyeS52MS5EZWxldGVUZW5hbnRSZXNwb25zZSIHgoAZAwoBBBJyCg5VbmRlbGV0ZVRlbmFudBIqLnBlcnNvbmEucmVnaXN0cnkudjEuVW5kZWxldGVUZW5hbnRSZXF1ZXN0GisucGVyc29uYS5yZWdpc3RyeS52MS5VbmRlbGV0ZVRlbmFudFJlc3BvbnNlIgeCgBkDCgEEYgZwcm90bzM", [file_google_protobuf_duration, file_google_protobuf_field_mask, file_google_protobuf_timestamp, file_persona_auth_v1_auth]);
+  fileDesc("CiBwZXJzb25hL3JlZ2lzdHJ5L3YxL3RlbmFudC5wcm90bxITcGVyc29uYS5yZWdpc3RyeS52MSKxBAoGVGVuYW50EgwKBG5hbWUYASABKAkSFAoMZGlzcGxheV9uYW1lGAIgASgJEjcKB2NvbnRleHQYAyABKA4yJi5wZXJzb25hLnJlZ2lzdHJ5LnYxLkRlcGxveW1lbnRDb250ZXh0EiEKFGFscGhhX2NhcF9odW5kcmVkdGhzGAQgASgNSACIAQESMQoGcG9saWN5GAUgASgLMiEucGVyc29uYS5yZWdpc3RyeS52MS5UZW5hbnRQb2xpY3kSKwoGcXVvdGFzGAYgASgLMhsucGVyc29uYS5yZWdpc3RyeS52MS5RdW90YXMSOgoOYWN0aXZlX3BlcnNvbmEYByABKAsyIi5wZXJzb25hLnJlZ2lzdHJ5LnYxLkFjdGl2ZVBlcnNvbmESHgoWdW5yZXZpZXdlZF9icmVha19nbGFzcxgIIAEoDRIxCgVzdGF0ZRgJIAEoDjIiLnBlcnNvbmEucmVnaXN0cnkudjEuUmVzb3VyY2VTdGF0ZRIvCgtjcmVhdGVfdGltZRgKIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLwoLdXBkYXRlX3RpbWUYCyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi8KC2RlbGV0ZV90aW1lGAwgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIMCgRldGFnGA0gASgJQhcKFV9hbHBoYV9jYXBfaHVuZHJlZHRocyKTAgoMVGVuYW50UG9saWN5EhoKEnJlcXVpcmVkX2FwcHJvdmFscxgBIAEoDRIRCglhcHByb3ZlcnMYAiADKAkSNAoRYXBwcm92YWxfbGlmZXRpbWUYAyABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SOQoKcmV2b2NhdGlvbhgEIAEoDjIlLnBlcnNvbmEucmVnaXN0cnkudjEuUmV2b2NhdGlvblBvbGljeRIyCg9zdGFsZW5lc3NfbGltaXQYBSABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SLwoFZ3VhcmQYBiABKAsyIC5wZXJzb25hLnJlZ2lzdHJ5LnYxLkd1YXJkUG9saWN5IoMCCgtHdWFyZFBvbGljeRIUCgxvYnNlcnZlX29ubHkYASABKAgSFQoNd2luZG93X3Rva2VucxgCIAEoDRIXCg9iYW5kX2h1bmRyZWR0aHMYAyABKA0SFwoPc3RlcF9odW5kcmVkdGhzGAQgASgNEh0KFXJlcGV0aXRpb25faHVuZHJlZHRocxgFIAEoDRI0CgVjYWNoZRgGIAEoDjIlLnBlcnNvbmEucmVnaXN0cnkudjEuR3VhcmRDYWNoZVBvbGljeRIkChd0d2luX3NoYXJlX2Jhc2lzX3BvaW50cxgHIAEoDUgAiAEBQhoKGF90d2luX3NoYXJlX2Jhc2lzX3BvaW50cyKYAQoGUXVvdGFzEhMKC21heF92ZWN0b3JzGAEgASgNEhQKDG1heF92ZXJzaW9ucxgCIAEoDRIUCgxtYXhfcGVyc29uYXMYAyABKA0SGAoQbWF4X3N0b3JlZF9ieXRlcxgEIAEoBBIzCgdzZXJ2aW5nGAUgASgLMiIucGVyc29uYS5yZWdpc3RyeS52MS5TZXJ2aW5nUXVvdGFzImQKDVNlcnZpbmdRdW90YXMSDgoGd2VpZ2h0GAEgASgNEhMKC21heF9ydW5uaW5nGAIgASgNEhMKC21heF93YWl0aW5nGAMgASgNEhkKEXRva2Vuc19wZXJfbWludXRlGAQgASgNInoKDUFjdGl2ZVBlcnNvbmESEAoIcmV2aXNpb24YASABKAkSFAoMYWN0aXZhdGVkX2J5GAIgASgJEjEKDWFjdGl2YXRlX3RpbWUYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg4KBnJlYXNvbhgEIAEoCSKAAQoTQ3JlYXRlVGVuYW50UmVxdWVzdBIRCgl0ZW5hbnRfaWQYASABKAkSKwoGdGVuYW50GAIgASgLMhsucGVyc29uYS5yZWdpc3RyeS52MS5UZW5hbnQSFQoNdmFsaWRhdGVfb25seRgDIAEoCBISCgpyZXF1ZXN0X2lkGAQgASgJIkMKFENyZWF0ZVRlbmFudFJlc3BvbnNlEisKBnRlbmFudBgBIAEoCzIbLnBlcnNvbmEucmVnaXN0cnkudjEuVGVuYW50IiAKEEdldFRlbmFudFJlcXVlc3QSDAoEbmFtZRgBIAEoCSJAChFHZXRUZW5hbnRSZXNwb25zZRIrCgZ0ZW5hbnQYASABKAsyGy5wZXJzb25hLnJlZ2lzdHJ5LnYxLlRlbmFudCJRChJMaXN0VGVuYW50c1JlcXVlc3QSEQoJcGFnZV9zaXplGAEgASgNEhIKCnBhZ2VfdG9rZW4YAiABKAkSFAoMc2hvd19kZWxldGVkGAMgASgIIlwKE0xpc3RUZW5hbnRzUmVzcG9uc2USLAoHdGVuYW50cxgBIAMoCzIbLnBlcnNvbmEucmVnaXN0cnkudjEuVGVuYW50EhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSKuAQoTVXBkYXRlVGVuYW50UmVxdWVzdBIrCgZ0ZW5hbnQYASABKAsyGy5wZXJzb25hLnJlZ2lzdHJ5LnYxLlRlbmFudBIvCgt1cGRhdGVfbWFzaxgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5GaWVsZE1hc2sSDgoGcmVhc29uGAMgASgJEhUKDXZhbGlkYXRlX29ubHkYBCABKAgSEgoKcmVxdWVzdF9pZBgFIAEoCSJDChRVcGRhdGVUZW5hbnRSZXNwb25zZRIrCgZ0ZW5hbnQYASABKAsyGy5wZXJzb25hLnJlZ2lzdHJ5LnYxLlRlbmFudCJsChNEZWxldGVUZW5hbnRSZXF1ZXN0EgwKBG5hbWUYASABKAkSDAoEZXRhZxgCIAEoCRIOCgZyZWFzb24YAyABKAkSFQoNdmFsaWRhdGVfb25seRgEIAEoCBISCgpyZXF1ZXN0X2lkGAUgASgJIkMKFERlbGV0ZVRlbmFudFJlc3BvbnNlEisKBnRlbmFudBgBIAEoCzIbLnBlcnNvbmEucmVnaXN0cnkudjEuVGVuYW50Im4KFVVuZGVsZXRlVGVuYW50UmVxdWVzdBIMCgRuYW1lGAEgASgJEgwKBGV0YWcYAiABKAkSDgoGcmVhc29uGAMgASgJEhUKDXZhbGlkYXRlX29ubHkYBCABKAgSEgoKcmVxdWVzdF9pZBgFIAEoCSJFChZVbmRlbGV0ZVRlbmFudFJlc3BvbnNlEisKBnRlbmFudBgBIAEoCzIbLnBlcnNvbmEucmVnaXN0cnkudjEuVGVuYW50KmYKDVJlc291cmNlU3RhdGUSHgoaUkVTT1VSQ0VfU1RBVEVfVU5TUEVDSUZJRUQQABIZChVSRVNPVVJDRV9TVEFURV9BQ1RJVkUQARIaChZSRVNPVVJDRV9TVEFURV9ERUxFVEVEEAIqgAEKEURlcGxveW1lbnRDb250ZXh0EiIKHkRFUExPWU1FTlRfQ09OVEVYVF9VTlNQRUNJRklFRBAAEiYKIkRFUExPWU1FTlRfQ09OVEVYVF9DVVNUT01FUl9GQUNJTkcQARIfChtERVBMT1lNRU5UX0NPTlRFWFRfSU5URVJOQUwQAipuChBSZXZvY2F0aW9uUG9saWN5EiEKHVJFVk9DQVRJT05fUE9MSUNZX1VOU1BFQ0lGSUVEEAASHAoYUkVWT0NBVElPTl9QT0xJQ1lfUkVNT1ZFEAESGQoVUkVWT0NBVElPTl9QT0xJQ1lfRU5EEAIqdQoQR3VhcmRDYWNoZVBvbGljeRIiCh5HVUFSRF9DQUNIRV9QT0xJQ1lfVU5TUEVDSUZJRUQQABIbChdHVUFSRF9DQUNIRV9QT0xJQ1lfS0VFUBABEiAKHEdVQVJEX0NBQ0hFX1BPTElDWV9SRVBSRUZJTEwQAjKmBQoNVGVuYW50U2VydmljZRJsCgxDcmVhdGVUZW5hbnQSKC5wZXJzb25hLnJlZ2lzdHJ5LnYxLkNyZWF0ZVRlbmFudFJlcXVlc3QaKS5wZXJzb25hLnJlZ2lzdHJ5LnYxLkNyZWF0ZVRlbmFudFJlc3BvbnNlIgeCgBkDCgEEEmcKCUdldFRlbmFudBIlLnBlcnNvbmEucmVnaXN0cnkudjEuR2V0VGVuYW50UmVxdWVzdBomLnBlcnNvbmEucmVnaXN0cnkudjEuR2V0VGVuYW50UmVzcG9uc2UiC4KAGQcKBQECAwQFEm0KC0xpc3RUZW5hbnRzEicucGVyc29uYS5yZWdpc3RyeS52MS5MaXN0VGVuYW50c1JlcXVlc3QaKC5wZXJzb25hLnJlZ2lzdHJ5LnYxLkxpc3RUZW5hbnRzUmVzcG9uc2UiC4KAGQcKBQECAwQFEm0KDFVwZGF0ZVRlbmFudBIoLnBlcnNvbmEucmVnaXN0cnkudjEuVXBkYXRlVGVuYW50UmVxdWVzdBopLnBlcnNvbmEucmVnaXN0cnkudjEuVXBkYXRlVGVuYW50UmVzcG9uc2UiCIKAGQQKAgMEEmwKDERlbGV0ZVRlbmFudBIoLnBlcnNvbmEucmVnaXN0cnkudjEuRGVsZXRlVGVuYW50UmVxdWVzdBopLnBlcnNvbmEucmVnaXN0cnkudjEuRGVsZXRlVGVuYW50UmVzcG9uc2UiB4KAGQMKAQQScgoOVW5kZWxldGVUZW5hbnQSKi5wZXJzb25hLnJlZ2lzdHJ5LnYxLlVuZGVsZXRlVGVuYW50UmVxdWVzdBorLnBlcnNvbmEucmVnaXN0cnkudjEuVW5kZWxldGVUZW5hbnRSZXNwb25zZSIHgoAZAwoBBGIGcHJvdG8z", [file_google_protobuf_duration, file_google_protobuf_field_mask, file_google_protobuf_timestamp, file_persona_auth_v1_auth]);
 
 /**
  * @generated from message persona.registry.v1.Tenant
@@ -139,6 +139,11 @@ export type TenantPolicy = Message<"persona.registry.v1.TenantPolicy"> & {
    * @generated from field: google.protobuf.Duration staleness_limit = 5;
    */
   stalenessLimit?: Duration | undefined;
+
+  /**
+   * @generated from field: persona.registry.v1.GuardPolicy guard = 6;
+   */
+  guard?: GuardPolicy | undefined;
 };
 
 /**
@@ -147,6 +152,69 @@ export type TenantPolicy = Message<"persona.registry.v1.TenantPolicy"> & {
  */
 export const TenantPolicySchema: GenMessage<TenantPolicy> = /*@__PURE__*/
   messageDesc(file_persona_registry_v1_tenant, 1);
+
+/**
+ * How the guard watches the tenant's replies. A window is out of bounds when its mean entropy leaves the band around the
+ * model's baseline, or it repeats itself.
+ *
+ * @generated from message persona.registry.v1.GuardPolicy
+ */
+export type GuardPolicy = Message<"persona.registry.v1.GuardPolicy"> & {
+  /**
+   * The guard observes and reports, and never lowers alpha.
+   *
+   * @generated from field: bool observe_only = 1;
+   */
+  observeOnly: boolean;
+
+  /**
+   * Tokens, 8 to 256; 32 where unset.
+   *
+   * @generated from field: uint32 window_tokens = 2;
+   */
+  windowTokens: number;
+
+  /**
+   * Half-width of the band, in hundredths of the baseline's entropy, 5 to 100; 15 where unset. Widened, where the unsteered
+   * model's own windows spread more, so that at most 1 % of unsteered replies leave it.
+   *
+   * @generated from field: uint32 band_hundredths = 3;
+   */
+  bandHundredths: number;
+
+  /**
+   * Of effective alpha, per event, 1 to 80; 10 where unset.
+   *
+   * @generated from field: uint32 step_hundredths = 4;
+   */
+  stepHundredths: number;
+
+  /**
+   * Repetition of a window that is out of bounds, in hundredths, 30 to 100; 75 where unset.
+   *
+   * @generated from field: uint32 repetition_hundredths = 5;
+   */
+  repetitionHundredths: number;
+
+  /**
+   * @generated from field: persona.registry.v1.GuardCachePolicy cache = 6;
+   */
+  cache: GuardCachePolicy;
+
+  /**
+   * Share of steered replies that get an unsteered twin, in hundredths of a percent, 0 to 10000; 100 (1 %) where unset.
+   *
+   * @generated from field: optional uint32 twin_share_basis_points = 7;
+   */
+  twinShareBasisPoints?: number | undefined;
+};
+
+/**
+ * Describes the message persona.registry.v1.GuardPolicy.
+ * Use `create(GuardPolicySchema)` to create a new message.
+ */
+export const GuardPolicySchema: GenMessage<GuardPolicy> = /*@__PURE__*/
+  messageDesc(file_persona_registry_v1_tenant, 2);
 
 /**
  * @generated from message persona.registry.v1.Quotas
@@ -179,6 +247,11 @@ export type Quotas = Message<"persona.registry.v1.Quotas"> & {
    * @generated from field: uint64 max_stored_bytes = 4;
    */
   maxStoredBytes: bigint;
+
+  /**
+   * @generated from field: persona.registry.v1.ServingQuotas serving = 5;
+   */
+  serving?: ServingQuotas | undefined;
 };
 
 /**
@@ -186,7 +259,49 @@ export type Quotas = Message<"persona.registry.v1.Quotas"> & {
  * Use `create(QuotasSchema)` to create a new message.
  */
 export const QuotasSchema: GenMessage<Quotas> = /*@__PURE__*/
-  messageDesc(file_persona_registry_v1_tenant, 2);
+  messageDesc(file_persona_registry_v1_tenant, 3);
+
+/**
+ * What a tenant may take of one worker. Set by the platform.
+ *
+ * @generated from message persona.registry.v1.ServingQuotas
+ */
+export type ServingQuotas = Message<"persona.registry.v1.ServingQuotas"> & {
+  /**
+   * Share of a busy worker's tokens relative to other tenants', 1 to 1000; 100 where unset.
+   *
+   * @generated from field: uint32 weight = 1;
+   */
+  weight: number;
+
+  /**
+   * Replies that run at once; as many as there are slots where unset.
+   *
+   * @generated from field: uint32 max_running = 2;
+   */
+  maxRunning: number;
+
+  /**
+   * Replies that wait; further ones are refused with QUEUE_FULL. The worker's default where unset.
+   *
+   * @generated from field: uint32 max_waiting = 3;
+   */
+  maxWaiting: number;
+
+  /**
+   * Prompt and reply together; no limit where unset. Above it calls are refused with RATE_LIMITED until it is made up for.
+   *
+   * @generated from field: uint32 tokens_per_minute = 4;
+   */
+  tokensPerMinute: number;
+};
+
+/**
+ * Describes the message persona.registry.v1.ServingQuotas.
+ * Use `create(ServingQuotasSchema)` to create a new message.
+ */
+export const ServingQuotasSchema: GenMessage<ServingQuotas> = /*@__PURE__*/
+  messageDesc(file_persona_registry_v1_tenant, 4);
 
 /**
  * @generated from message persona.registry.v1.ActivePersona
@@ -220,7 +335,7 @@ export type ActivePersona = Message<"persona.registry.v1.ActivePersona"> & {
  * Use `create(ActivePersonaSchema)` to create a new message.
  */
 export const ActivePersonaSchema: GenMessage<ActivePersona> = /*@__PURE__*/
-  messageDesc(file_persona_registry_v1_tenant, 3);
+  messageDesc(file_persona_registry_v1_tenant, 5);
 
 /**
  * @generated from message persona.registry.v1.CreateTenantRequest
@@ -258,7 +373,7 @@ export type CreateTenantRequest = Message<"persona.registry.v1.CreateTenantReque
  * Use `create(CreateTenantRequestSchema)` to create a new message.
  */
 export const CreateTenantRequestSchema: GenMessage<CreateTenantRequest> = /*@__PURE__*/
-  messageDesc(file_persona_registry_v1_tenant, 4);
+  messageDesc(file_persona_registry_v1_tenant, 6);
 
 /**
  * @generated from message persona.registry.v1.CreateTenantResponse
@@ -275,7 +390,7 @@ export type CreateTenantResponse = Message<"persona.registry.v1.CreateTenantResp
  * Use `create(CreateTenantResponseSchema)` to create a new message.
  */
 export const CreateTenantResponseSchema: GenMessage<CreateTenantResponse> = /*@__PURE__*/
-  messageDesc(file_persona_registry_v1_tenant, 5);
+  messageDesc(file_persona_registry_v1_tenant, 7);
 
 /**
  * @generated from message persona.registry.v1.GetTenantRequest
@@ -292,7 +407,7 @@ export type GetTenantRequest = Message<"persona.registry.v1.GetTenantRequest"> &
  * Use `create(GetTenantRequestSchema)` to create a new message.
  */
 export const GetTenantRequestSchema: GenMessage<GetTenantRequest> = /*@__PURE__*/
-  messageDesc(file_persona_registry_v1_tenant, 6);
+  messageDesc(file_persona_registry_v1_tenant, 8);
 
 /**
  * @generated from message persona.registry.v1.GetTenantResponse
@@ -309,7 +424,7 @@ export type GetTenantResponse = Message<"persona.registry.v1.GetTenantResponse">
  * Use `create(GetTenantResponseSchema)` to create a new message.
  */
 export const GetTenantResponseSchema: GenMessage<GetTenantResponse> = /*@__PURE__*/
-  messageDesc(file_persona_registry_v1_tenant, 7);
+  messageDesc(file_persona_registry_v1_tenant, 9);
 
 /**
  * @generated from message persona.registry.v1.ListTenantsRequest
@@ -338,7 +453,7 @@ export type ListTenantsRequest = Message<"persona.registry.v1.ListTenantsRequest
  * Use `create(ListTenantsRequestSchema)` to create a new message.
  */
 export const ListTenantsRequestSchema: GenMessage<ListTenantsRequest> = /*@__PURE__*/
-  messageDesc(file_persona_registry_v1_tenant, 8);
+  messageDesc(file_persona_registry_v1_tenant, 10);
 
 /**
  * @generated from message persona.registry.v1.ListTenantsResponse
@@ -362,7 +477,7 @@ export type ListTenantsResponse = Message<"persona.registry.v1.ListTenantsRespon
  * Use `create(ListTenantsResponseSchema)` to create a new message.
  */
 export const ListTenantsResponseSchema: GenMessage<ListTenantsResponse> = /*@__PURE__*/
-  messageDesc(file_persona_registry_v1_tenant, 9);
+  messageDesc(file_persona_registry_v1_tenant, 11);
 
 /**
  * @generated from message persona.registry.v1.UpdateTenantRequest
@@ -405,7 +520,7 @@ export type UpdateTenantRequest = Message<"persona.registry.v1.UpdateTenantReque
  * Use `create(UpdateTenantRequestSchema)` to create a new message.
  */
 export const UpdateTenantRequestSchema: GenMessage<UpdateTenantRequest> = /*@__PURE__*/
-  messageDesc(file_persona_registry_v1_tenant, 10);
+  messageDesc(file_persona_registry_v1_tenant, 12);
 
 /**
  * @generated from message persona.registry.v1.UpdateTenantResponse
@@ -422,7 +537,7 @@ export type UpdateTenantResponse = Message<"persona.registry.v1.UpdateTenantResp
  * Use `create(UpdateTenantResponseSchema)` to create a new message.
  */
 export const UpdateTenantResponseSchema: GenMessage<UpdateTenantResponse> = /*@__PURE__*/
-  messageDesc(file_persona_registry_v1_tenant, 11);
+  messageDesc(file_persona_registry_v1_tenant, 13);
 
 /**
  * @generated from message persona.registry.v1.DeleteTenantRequest
@@ -459,7 +574,7 @@ export type DeleteTenantRequest = Message<"persona.registry.v1.DeleteTenantReque
  * Use `create(DeleteTenantRequestSchema)` to create a new message.
  */
 export const DeleteTenantRequestSchema: GenMessage<DeleteTenantRequest> = /*@__PURE__*/
-  messageDesc(file_persona_registry_v1_tenant, 12);
+  messageDesc(file_persona_registry_v1_tenant, 14);
 
 /**
  * @generated from message persona.registry.v1.DeleteTenantResponse
@@ -476,7 +591,7 @@ export type DeleteTenantResponse = Message<"persona.registry.v1.DeleteTenantResp
  * Use `create(DeleteTenantResponseSchema)` to create a new message.
  */
 export const DeleteTenantResponseSchema: GenMessage<DeleteTenantResponse> = /*@__PURE__*/
-  messageDesc(file_persona_registry_v1_tenant, 13);
+  messageDesc(file_persona_registry_v1_tenant, 15);
 
 /**
  * @generated from message persona.registry.v1.UndeleteTenantRequest
@@ -513,7 +628,7 @@ export type UndeleteTenantRequest = Message<"persona.registry.v1.UndeleteTenantR
  * Use `create(UndeleteTenantRequestSchema)` to create a new message.
  */
 export const UndeleteTenantRequestSchema: GenMessage<UndeleteTenantRequest> = /*@__PURE__*/
-  messageDesc(file_persona_registry_v1_tenant, 14);
+  messageDesc(file_persona_registry_v1_tenant, 16);
 
 /**
  * @generated from message persona.registry.v1.UndeleteTenantResponse
@@ -530,7 +645,7 @@ export type UndeleteTenantResponse = Message<"persona.registry.v1.UndeleteTenant
  * Use `create(UndeleteTenantResponseSchema)` to create a new message.
  */
 export const UndeleteTenantResponseSchema: GenMessage<UndeleteTenantResponse> = /*@__PURE__*/
-  messageDesc(file_persona_registry_v1_tenant, 15);
+  messageDesc(file_persona_registry_v1_tenant, 17);
 
 /**
  * Whether a resource can be used. Deleted ones can be brought back.
@@ -648,6 +763,45 @@ export type RevocationPolicy = (typeof RevocationPolicy)[keyof typeof Revocation
  */
 export const RevocationPolicySchema: GenEnum<RevocationPolicy> = /*@__PURE__*/
   enumDesc(file_persona_registry_v1_tenant, 2);
+
+/**
+ * What happens to keys and values of the reply that were written at a higher alpha, once the guard has lowered it.
+ *
+ * @generated from enum persona.registry.v1.GuardCachePolicy
+ */
+export const GuardCachePolicy = {
+  /**
+   * The server's default: GUARD_CACHE_POLICY_KEEP.
+   *
+   * @generated from enum value: GUARD_CACHE_POLICY_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED: 0,
+
+  /**
+   * @generated from enum value: GUARD_CACHE_POLICY_KEEP = 1;
+   */
+  KEEP: 1,
+
+  /**
+   * The reply's are computed anew at the lower alpha.
+   *
+   * @generated from enum value: GUARD_CACHE_POLICY_REPREFILL = 2;
+   */
+  REPREFILL: 2,
+} as const;
+
+/**
+ * What happens to keys and values of the reply that were written at a higher alpha, once the guard has lowered it.
+ *
+ * @generated from enum persona.registry.v1.GuardCachePolicy
+ */
+export type GuardCachePolicy = (typeof GuardCachePolicy)[keyof typeof GuardCachePolicy] | UnknownEnum;
+
+/**
+ * Describes the enum persona.registry.v1.GuardCachePolicy.
+ */
+export const GuardCachePolicySchema: GenEnum<GuardCachePolicy> = /*@__PURE__*/
+  enumDesc(file_persona_registry_v1_tenant, 3);
 
 /**
  * Creating, deleting and listing tenants is for operators of the platform: their tokens name the tenant "platform".
