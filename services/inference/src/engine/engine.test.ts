@@ -292,6 +292,7 @@ test("a reading job gets every chunk in order, with the positions that it asked 
   const { promise: over, resolve } = Promise.withResolvers<Ending>();
   const job: ReadingJob = {
     kind: "prefill",
+    tenant: "acme",
     id: "reads",
     prompt: Int32Array.from([1, 2, 3, 4, 5, 6, 7, 8, 9, 10]),
     tokens: 10,

@@ -129,6 +129,7 @@ class Rig {
       const tokens = 1 + (event.tokens % this.shape.contextTokens);
       const job: TestJob = {
         id: `job${this.submitted.size}`,
+        tenant: "acme",
         kind: event.job,
         tokens,
         ...(event.prompt % 2 === 0 ? {} : { promptTokens: event.prompt % (tokens + 1) }),

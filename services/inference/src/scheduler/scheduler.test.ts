@@ -69,14 +69,14 @@ describe("Scheduler", () => {
 
   it("splits a chunk where the prompt ends and the scored continuation begins, and returns to the fixed boundaries", () => {
     const batch = scheduler();
-    batch.submit({ id: "s", kind: "prefill", tokens: 11, promptTokens: 6 });
+    batch.submit({ id: "s", tenant: "acme", kind: "prefill", tokens: 11, promptTokens: 6 });
     const phases: string[] = [];
     for (let step = batch.plan().step; step?.kind === "prefill"; step = batch.plan().step) {
       phases.push(`${shown(step)} ${step.phase}`);
       complete(batch, step);
     }
     expect(phases).toEqual(["s[0,4) prompt", "s[4,6) prompt", "s[6,8) generated", "s[8,11)! generated"]);
-    batch.submit({ id: "t", kind: "prefill", tokens: 4, promptTokens: 0 });
+    batch.submit({ id: "t", tenant: "acme", kind: "prefill", tokens: 4, promptTokens: 0 });
     expect(chunk(batch)).toMatchObject({ start: 0, end: 4, phase: "generated", isLast: true });
   });
 
@@ -164,7 +164,7 @@ describe("Scheduler", () => {
 
   it("ends a prefill job after its last chunk", () => {
     const batch = scheduler();
-    batch.submit({ id: "s", kind: "prefill", tokens: 5 });
+    batch.submit({ id: "s", tenant: "acme", kind: "prefill", tokens: 5 });
     expect(endings(complete(batch, chunk(batch)))).toEqual([]);
     expect(endings(complete(batch, chunk(batch)))).toEqual(["s prefilled"]);
     expect(batch.empty).toBe(true);
