@@ -5,10 +5,12 @@ import { parseArgs } from "node:util";
 import type { Bench } from "./benches/bench.ts";
 import { decodeBench } from "./benches/decode.ts";
 import { importBench } from "./benches/import.ts";
+import { loadBench } from "./benches/load.ts";
 import { peersBench } from "./benches/peers.ts";
 import { prefillBench } from "./benches/prefill.ts";
 import { propagationBench } from "./benches/propagation.ts";
 import { registryBench } from "./benches/registry.ts";
+import { soakBench } from "./benches/soak.ts";
 import { steeringBench } from "./benches/steering.ts";
 import { figureTable } from "./figure.ts";
 import { machine } from "./machine.ts";
@@ -21,6 +23,8 @@ const BENCHES: readonly Bench[] = [
   peersBench,
   propagationBench,
   registryBench,
+  loadBench,
+  soakBench,
 ];
 
 const HELP = `Usage: npm run bench -- NAME [--json] [OPTIONS]

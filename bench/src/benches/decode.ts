@@ -127,11 +127,11 @@ function rates(name: string, millis: Readonly<Record<StepName, number>>): Figure
 }
 
 /** Body and top head, greedy: what a step of the engine runs. */
-function decodeStep(runtime: ModelRuntime, count: number): () => Promise<void> {
+export function decodeStep(runtime: ModelRuntime, count: number, position = POSITION): () => Promise<void> {
   const body = runtime.decodeBatch(count);
   const head = runtime.headBatch("head-top", count);
   body.tokens.fill(7);
-  body.lastPosition.fill(POSITION);
+  body.lastPosition.fill(position);
   head.floats(HEAD.inverseTemperature).fill(1);
   const candidates = head.longs(HEAD.topIds).length / count;
   return async () => {

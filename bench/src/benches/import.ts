@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { readManifest } from "@persona-mesh/model";
 import { PRECISION_NAMES, type PrecisionName } from "@persona-mesh/model/graph";
 import { atMost, context, type Figure } from "../figure.ts";
-import { writeSyntheticCheckpoint } from "../models/synthetic-checkpoint.ts";
+import { largeLlama, writeSyntheticCheckpoint } from "../models/synthetic-checkpoint.ts";
 import type { Bench, BenchContext } from "./bench.ts";
 
 /** What the child process does. */
@@ -52,7 +52,7 @@ async function measure(
 ): Promise<Figure[]> {
   onProgress(`writing a checkpoint of ${gigabytes} GB`);
   const written = throttled(onProgress);
-  const source = await writeSyntheticCheckpoint(join(directory, "checkpoint"), gigabytes * 1e9, written);
+  const source = await writeSyntheticCheckpoint(join(directory, "checkpoint"), largeLlama(gigabytes * 1e9), written);
   const out = join(directory, "package");
   const step: ImportStep = { kind: "import", checkpoint: source.directory, directory: out, precision };
   const created = await inChild(step, "created");

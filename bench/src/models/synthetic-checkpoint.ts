@@ -37,19 +37,18 @@ export interface SyntheticCheckpoint {
 }
 
 /**
- * Write a checkpoint as it comes from the Hub: Llama, bfloat16, shards with an index. Asynchronously, so that Ctrl-C is
- * heard.
+ * Write a checkpoint as it comes from the Hub: Llama, bfloat16, shards with an index, the starter model's tokenizer.
+ * Asynchronously, so that Ctrl-C is heard.
  *
- * @param bytes - about this many, in whole layers
+ * @param spec - of a Llama
  * @param onBytes - called with the bytes written so far
  */
 export async function writeSyntheticCheckpoint(
   directory: string,
-  bytes: number,
-  onBytes: (done: number, total: number) => void,
+  spec: DecoderSpec,
+  onBytes: (done: number, total: number) => void = () => {},
 ): Promise<SyntheticCheckpoint> {
   await mkdir(directory, { recursive: true });
-  const spec = specOf(bytes);
   const tensors = planWeights(spec).flatMap(({ sources }) => sources);
   const total = sum(tensors);
   const shards = cut(tensors);
@@ -74,7 +73,8 @@ export async function writeSyntheticCheckpoint(
   return { directory, layers: spec.layers, bytes: total, largestTensorBytes };
 }
 
-function specOf(bytes: number): DecoderSpec {
+/** A Llama of about so many bytes, in whole layers. */
+export function largeLlama(bytes: number): DecoderSpec {
   const deep = (layers: number): DecoderSpec => ({
     ...WIDE,
     layers,

@@ -59,6 +59,7 @@ export async function openPersonaMesh(options: EngineOptions): Promise<PeerEngin
 /** The most likely token, over and over. */
 class GreedyJob implements GeneratingJob {
   readonly kind = "generate";
+  readonly tenant = "peers";
   readonly id: string;
   readonly prompt: Int32Array;
   readonly tokens: number;

@@ -1,0 +1,55 @@
+/** What one tenant asks of a worker. */
+export interface TenantLoad {
+  readonly tenant: string;
+  /** Of a caller of the tenant. */
+  readonly token: string;
+  /** Resource names, worn in turns. */
+  readonly personas: readonly string[];
+  /**
+   * - `rate`: requests a second at random moments, sent whatever becomes of earlier ones
+   * - `streams`: so many at a time, a new one as soon as one ends
+   */
+  readonly arrivals:
+    | { readonly kind: "rate"; readonly perSecond: number }
+    | { readonly kind: "streams"; readonly count: number };
+}
+
+/** A load, bounded in time: what the process that makes it is told. */
+export interface LoadPlan {
+  /** `host:port`, plain text: both are on this machine. */
+  readonly address: string;
+  readonly tenants: readonly TenantLoad[];
+  readonly seconds: number;
+  readonly seed: number;
+  /** Ids of prompts are drawn from it. */
+  readonly vocabulary: number;
+  /** Lengths of prompts, tokens, each as likely. */
+  readonly promptTokens: readonly number[];
+  /** Lengths of replies, tokens, each as likely. */
+  readonly replyTokens: readonly number[];
+}
+
+/** What became of one tenant's requests. Times are milliseconds as the client saw them. */
+export interface TenantReport {
+  readonly tenant: string;
+  readonly sent: number;
+  readonly finished: number;
+  /** By reason, of those that were refused or failed. */
+  readonly refused: Readonly<Record<string, number>>;
+  /** Tokens of replies that came while the load ran. */
+  readonly tokens: number;
+  readonly firstToken: Percentiles;
+  /** Between two tokens of a stream. */
+  readonly betweenTokens: Percentiles;
+}
+
+export interface Percentiles {
+  readonly p50: number;
+  readonly p99: number;
+  readonly most: number;
+}
+
+export interface LoadReport {
+  readonly seconds: number;
+  readonly tenants: readonly TenantReport[];
+}
