@@ -11,6 +11,8 @@ export interface VersionKey {
   readonly digest: string;
 }
 
+type Summary = MessageInitShape<typeof ApprovalSummarySchema>;
+
 interface Approvals {
   readonly approvals: number;
   readonly required: number;
@@ -19,12 +21,27 @@ interface Approvals {
 }
 
 /** How a version stands with the people who approve, by the tenant's policy of this moment. */
-export async function approvalSummary(
+export async function approvalSummary(db: Tx, key: VersionKey): Promise<Summary> {
+  const [summary] = await approvalSummaries(db, key.tenant, [key]);
+  return summary as Summary;
+}
+
+/** The same for versions of one tenant, in their order, in one statement. */
+export async function approvalSummaries(
   db: Tx,
-  { tenant, vector, digest }: VersionKey,
-): Promise<MessageInitShape<typeof ApprovalSummarySchema>> {
-  const { rows } = await sql<Approvals>`SELECT * FROM approval_of(${tenant}, ${vector}, ${digest})`.execute(db);
-  const { approvals, required, rejected, expires_at: expiresAt } = rows[0] as Approvals;
+  tenant: string,
+  keys: readonly Omit<VersionKey, "tenant">[],
+): Promise<Summary[]> {
+  const vectors = keys.map(({ vector }) => vector);
+  const digests = keys.map(({ digest }) => digest);
+  const { rows } = await sql<Approvals>`
+    SELECT a.* FROM unnest(${vectors}::text[], ${digests}::text[]) WITH ORDINALITY AS k (vector, digest, place),
+      approval_of(${tenant}, k.vector, k.digest) a
+    ORDER BY k.place`.execute(db);
+  return rows.map(summaryOf);
+}
+
+function summaryOf({ approvals, required, rejected, expires_at: expiresAt }: Approvals): Summary {
   const state = rejected
     ? ApprovalState.REJECTED
     : approvals >= required

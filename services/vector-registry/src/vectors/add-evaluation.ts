@@ -15,7 +15,8 @@ import type { Registry } from "../registry.ts";
 import { REASON, requireFields, textViolations } from "../request-fields.ts";
 import { VERSION_NAME } from "../resource-name.ts";
 import { resolveVersion } from "./resolve-version.ts";
-import { newestEvaluation, versionMessage } from "./version-message.ts";
+import { versionMessage } from "./version-message.ts";
+import { newestEvaluation } from "./version-standing.ts";
 import { evaluationViolations } from "./written-version.ts";
 
 /** Of one version: a program that evaluates without end is stopped. */

@@ -1,26 +1,20 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import { timestampFromDate } from "@bufbuild/protobuf/wkt";
-import {
-  type DeleteAliasRequest,
-  DeleteAliasRequestSchema,
-  DeleteAliasResponseSchema,
-  type GetAliasRequest,
-  type GetAliasResponseSchema,
-  type ListAliasesRequest,
-  type ListAliasesResponseSchema,
-  type ListAliasTargetsRequest,
-  type ListAliasTargetsResponseSchema,
+import type {
+  GetAliasRequest,
+  GetAliasResponseSchema,
+  ListAliasesRequest,
+  ListAliasesResponseSchema,
+  ListAliasTargetsRequest,
+  ListAliasTargetsResponseSchema,
 } from "@persona-mesh/protocol/registry";
 import type { CallContext } from "@persona-mesh/service";
-import { requireEtag } from "../etag.ts";
-import { notFound, referenced } from "../failures.ts";
+import { notFound } from "../failures.ts";
 import { pageOf } from "../paging.ts";
 import { numberIn } from "../personas/read-personas.ts";
 import type { Registry } from "../registry.ts";
-import { REASON, requireFields, textViolations } from "../request-fields.ts";
 import { ALIAS_NAME, VECTOR_NAME, VERSION_NAME } from "../resource-name.ts";
 import { aliasMessage, readAlias } from "./alias-rows.ts";
-import { followersOfAlias } from "./referrers.ts";
 import { readVector } from "./vector-rows.ts";
 
 export async function getAlias(
@@ -94,38 +88,5 @@ export async function listAliasTargets(
       })),
       nextPageToken,
     };
-  });
-}
-
-/** Its history stays. */
-export async function deleteAlias(
-  { transactor }: Registry,
-  request: DeleteAliasRequest,
-  context: CallContext,
-): Promise<MessageInitShape<typeof DeleteAliasResponseSchema>> {
-  const ids = ALIAS_NAME.parse(request.name, "name");
-  requireFields(textViolations("reason", request.reason, REASON));
-  const schemas = { requestSchema: DeleteAliasRequestSchema, responseSchema: DeleteAliasResponseSchema };
-  const scope = { context, tenant: ids.tenant, resource: request.name, request, ...schemas };
-  return transactor.mutate(scope, async (mutation) => {
-    const { db } = mutation;
-    const row = await readAlias(db, ids);
-    if (row === undefined) throw notFound(request.name);
-    requireEtag(request.etag, row, request.name);
-    const followers = await followersOfAlias(db, ids);
-    if (followers.length > 0) throw referenced(request.name, followers);
-    await db
-      .deleteFrom("aliases")
-      .where("tenant", "=", ids.tenant)
-      .where("vector", "=", ids.vector)
-      .where("alias", "=", ids.alias)
-      .execute();
-    mutation.audit({
-      action: "DeleteAlias",
-      resource: request.name,
-      before: { digest: row.digest, number: row.number },
-      reason: request.reason,
-    });
-    return {};
   });
 }

@@ -15,7 +15,7 @@ import type { Registry } from "../registry.ts";
 import { VECTOR_NAME } from "../resource-name.ts";
 import { resolveVersion, tenantOfVersion } from "./resolve-version.ts";
 import { readVector, type VectorIds } from "./vector-rows.ts";
-import { versionMessage } from "./version-message.ts";
+import { versionMessage, versionMessages } from "./version-message.ts";
 
 export async function getVersion(
   { transactor }: Registry,
@@ -81,9 +81,8 @@ export async function listVersions(
       .limit(page.limit + 1)
       .execute();
     const { rows, nextPageToken } = page.take(found, ({ number }) => String(number));
-    const versions = [];
-    for (const row of rows) versions.push(await versionMessage(db, { ...row, pairs: "" }));
-    return { versions, nextPageToken };
+    const withoutPairs = rows.map((row) => ({ ...row, pairs: "" }));
+    return { versions: await versionMessages(db, ids.tenant, withoutPairs), nextPageToken };
   });
 }
 

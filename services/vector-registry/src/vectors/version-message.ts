@@ -1,37 +1,40 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import { timestampFromDate } from "@bufbuild/protobuf/wkt";
-import { type EvaluationSchema, type VersionSchema, VersionState } from "@persona-mesh/protocol/registry";
+import { type VersionSchema, VersionState } from "@persona-mesh/protocol/registry";
 import type { Selectable } from "kysely";
-import { z } from "zod";
-import { approvalSummary } from "../approvals/approval-summary.ts";
-import type { EvaluationsTable, VersionsTable } from "../database/schema.ts";
+import { approvalSummaries } from "../approvals/approval-summary.ts";
+import type { VersionsTable } from "../database/schema.ts";
 import type { Tx } from "../database/transaction.ts";
 import { VERSION_NAME } from "../resource-name.ts";
+import { evaluationMessage, readStandings, type Standing } from "./version-standing.ts";
 
 type VersionRow = Selectable<VersionsTable>;
-
-const FIGURES = z.record(z.string(), z.number());
+type VersionInit = MessageInitShape<typeof VersionSchema>;
 
 /** A version as callers see it, as it stands now. */
-export async function versionMessage(db: Tx, row: VersionRow): Promise<MessageInitShape<typeof VersionSchema>> {
+export async function versionMessage(db: Tx, row: VersionRow): Promise<VersionInit> {
+  const [message] = await versionMessages(db, row.tenant, [row]);
+  return message as VersionInit;
+}
+
+/** Versions of one tenant, in their order: as many statements for a page of them as for one. */
+export async function versionMessages(db: Tx, tenant: string, rows: readonly VersionRow[]): Promise<VersionInit[]> {
+  if (rows.length === 0) return [];
+  const standings = await readStandings(db, tenant, rows);
+  const approvals = await approvalSummaries(db, tenant, rows);
+  return rows.map((row, at) => ({
+    ...contentOf(row),
+    ...standingOf(standings[at] as Standing),
+    approval: approvals[at] as NonNullable<(typeof approvals)[number]>,
+  }));
+}
+
+/** What a version is, for good. */
+function contentOf(row: VersionRow) {
   const { tenant, vector, digest } = row;
-  const content = await db
-    .selectFrom("contents")
-    .select("size_bytes")
-    .where("tenant", "=", tenant)
-    .where("digest", "=", digest)
-    .executeTakeFirstOrThrow();
-  const evaluation = await newestEvaluation(db, row);
-  const revocation = await db
-    .selectFrom("revocations")
-    .selectAll()
-    .where("tenant", "=", tenant)
-    .where("digest", "=", digest)
-    .executeTakeFirst();
   return {
     name: VERSION_NAME.format({ tenant, vector, digest }),
     digest,
-    sizeBytes: BigInt(content.size_bytes),
     modelChecksum: row.model_checksum,
     graphDigest: row.graph_digest,
     tokenizerDigest: row.tokenizer_digest,
@@ -50,8 +53,15 @@ export async function versionMessage(db: Tx, row: VersionRow): Promise<MessageIn
       tokenizerDigest: row.tokenizer_digest,
     },
     submitter: row.submitter,
+    createTime: timestampFromDate(row.created_at),
+  };
+}
+
+/** What has come of it since. */
+function standingOf({ sizeBytes, evaluation, revocation }: Standing) {
+  return {
+    sizeBytes: BigInt(sizeBytes),
     ...(evaluation === undefined ? {} : { evaluation: evaluationMessage(evaluation) }),
-    approval: await approvalSummary(db, row),
     state: revocation === undefined ? VersionState.ACTIVE : VersionState.REVOKED,
     ...(revocation === undefined
       ? {}
@@ -63,31 +73,5 @@ export async function versionMessage(db: Tx, row: VersionRow): Promise<MessageIn
             revision: revocation.revision,
           },
         }),
-    createTime: timestampFromDate(row.created_at),
-  };
-}
-
-export function newestEvaluation(
-  db: Tx,
-  { tenant, vector, digest }: Pick<VersionRow, "tenant" | "vector" | "digest">,
-): Promise<Selectable<EvaluationsTable> | undefined> {
-  return db
-    .selectFrom("evaluations")
-    .selectAll()
-    .where("tenant", "=", tenant)
-    .where("vector", "=", vector)
-    .where("digest", "=", digest)
-    .orderBy("number", "desc")
-    .limit(1)
-    .executeTakeFirst();
-}
-
-function evaluationMessage(row: Selectable<EvaluationsTable>): MessageInitShape<typeof EvaluationSchema> {
-  return {
-    alphaMinHundredths: row.alpha_min,
-    alphaMaxHundredths: row.alpha_max,
-    figures: FIGURES.parse(row.figures),
-    evaluator: row.evaluator,
-    createTime: timestampFromDate(row.created_at),
   };
 }
