@@ -8,14 +8,5 @@ await runService({
   options: REGISTRY_OPTIONS,
   // What the command line reads: a shell may have both.
   foreignEnvironment: ["PERSONA_ADDRESS", "PERSONA_REGISTRY", "PERSONA_TOKEN", "PERSONA_TENANT"],
-  // What others call it everywhere. In the environment only: an URL holds a password.
-  start: (values, log) =>
-    startRegistry(
-      {
-        ...values,
-        databaseUrl: values.databaseUrl ?? process.env["DATABASE_URL"],
-        migrationDatabaseUrl: values.migrationDatabaseUrl ?? process.env["MIGRATION_DATABASE_URL"],
-      },
-      log,
-    ),
+  start: startRegistry,
 });

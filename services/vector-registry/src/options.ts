@@ -7,11 +7,13 @@ export const REGISTRY_OPTIONS = {
   databaseUrl: option(z.string().min(1).optional(), {
     default: undefined,
     secret: true,
-    doc: "PostgreSQL, as postgresql://USER:PASSWORD@HOST:PORT/DATABASE; also read from DATABASE_URL. Unset in development: a server of the registry's own in dataDir/postgres.",
+    commonVariable: "DATABASE_URL",
+    doc: "PostgreSQL, as postgresql://USER:PASSWORD@HOST:PORT/DATABASE. Unset in development: a server of the registry's own in dataDir/postgres.",
   }),
   migrationDatabaseUrl: option(z.string().min(1).optional(), {
     default: undefined,
     secret: true,
+    commonVariable: "MIGRATION_DATABASE_URL",
     doc: "The same database for a login that owns the schema: migrations are applied at the start. Unset: they are only checked.",
   }),
   databaseConnections: option(z.int().min(1).max(1000), {

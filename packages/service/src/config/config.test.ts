@@ -15,7 +15,12 @@ const OPTIONS = {
   isEager: option(z.boolean(), { default: false, doc: "Load at start." }),
   layers: option(z.array(z.int()), { default: [3], doc: "Layers." }),
   drainSeconds: option(z.number(), { default: 25, unit: "s", doc: "Drain." }),
-  databaseUrl: option(z.string(), { default: "postgres://user:hunter2@db", secret: true, doc: "Database." }),
+  databaseUrl: option(z.string(), {
+    default: "postgres://user:hunter2@db",
+    secret: true,
+    commonVariable: "DATABASE_URL",
+    doc: "Database.",
+  }),
 };
 
 let folder: string;
@@ -140,6 +145,16 @@ describe("descriptions", () => {
     expect(text).toMatch(/^modelDir +\(unset\) +default$/m);
     expect(text).toMatch(/^databaseUrl +\(secret\) +PERSONA_DATABASE_URL$/m);
     expect(text).not.toContain("pw");
+  });
+
+  test("a variable that others know too gives way to every other source, and is shown as the origin", () => {
+    const environment = { DATABASE_URL: "postgres://a:pw@common" };
+    const common = loadConfig(OPTIONS, { environment });
+    expect(common.values.databaseUrl).toBe(environment.DATABASE_URL);
+    expect(describeConfig(common)).toMatch(/^databaseUrl +\(secret\) +DATABASE_URL$/m);
+    const file = write({ databaseUrl: "postgres://file" });
+    expect(loadConfig(OPTIONS, { environment, file }).values.databaseUrl).toBe("postgres://file");
+    expect(describeOptions(OPTIONS)).toContain('PERSONA_DATABASE_URL, DATABASE_URL, "databaseUrl"');
   });
 
   test("every service option says what it does, and its default is valid", () => {

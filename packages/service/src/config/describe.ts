@@ -25,7 +25,8 @@ export function describeOptions(options: Options): string {
     const facts = [`default ${fallback}${it.unit === undefined ? "" : ` ${it.unit}`}`, rangeOf(it.schema)].filter(
       Boolean,
     );
-    return `  ${flagName(name)}, ${environmentName(name)}, "${name}"\n      ${it.doc}\n      ${facts.join(", ")}`;
+    const common = it.commonVariable === undefined ? "" : `, ${it.commonVariable}`;
+    return `  ${flagName(name)}, ${environmentName(name)}${common}, "${name}"\n      ${it.doc}\n      ${facts.join(", ")}`;
   });
   const sources =
     "Values come from defaults, a JSON file (--config FILE or PERSONA_CONFIG), PERSONA_* variables and flags; the later wins.";

@@ -21,8 +21,8 @@ export interface ConfigSources {
 }
 
 /**
- * Read a configuration: defaults, overridden by a JSON file, by the environment, by flags. Every problem is reported,
- * not only the first; names that no option has are problems.
+ * Read a configuration: defaults, overridden by variables that others know too, by a JSON file, by the environment, by
+ * flags. Every problem is reported, not only the first; names that no option has are problems.
  *
  * @throws ServiceError CONFIG_INVALID with a field violation per problem
  */
@@ -31,7 +31,12 @@ export function loadConfig<Set extends Options>(options: Set, sources: ConfigSou
   const flags = readFlags(options, sources.args ?? [], problems);
   const environment = readEnvironment(options, sources, problems);
   const file = flags.config ?? sources.environment?.[environmentName("config")] ?? sources.file;
-  const layers = [...(file === undefined ? [] : [readJsonFile(options, file, problems)]), environment, flags.layer];
+  const layers = [
+    readCommonVariables(options, sources),
+    ...(file === undefined ? [] : [readJsonFile(options, file, problems)]),
+    environment,
+    flags.layer,
+  ];
 
   const values: Record<string, unknown> = {};
   const origins: Record<string, string> = {};
@@ -118,6 +123,15 @@ function readEnvironment(options: Options, sources: ConfigSources, problems: Pro
     else if (!isServiceLink(variable, value)) {
       problems.push({ name: variable, why: `no such option${suggestion(variable, [...names.keys()])}` });
     }
+  }
+  return layer;
+}
+
+function readCommonVariables(options: Options, { environment = {} }: ConfigSources): Layer {
+  const layer = new Map<string, Given>();
+  for (const [name, { commonVariable: origin }] of Object.entries(options)) {
+    const value = origin === undefined ? undefined : environment[origin];
+    if (origin !== undefined && value !== undefined) layer.set(name, { value, origin, isText: true });
   }
   return layer;
 }

@@ -10,6 +10,8 @@ export interface Option<Value = unknown> {
   readonly unit?: string;
   /** Never printed or logged. */
   readonly secret?: boolean;
+  /** What others call it everywhere: a variable that is read too, and gives way to every other source. */
+  readonly commonVariable?: string;
 }
 
 /** Options by camelCase name. `grpcPort` is `grpcPort` in a file, `PERSONA_GRPC_PORT` in the environment, `--grpc-port` as a flag. */
