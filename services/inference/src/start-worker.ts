@@ -54,12 +54,9 @@ export async function startWorker(values: WorkerValues, log: Logger): Promise<Ru
       services: [bindService(InferenceService, inferenceService(worker))],
       errorMappers: ERROR_MAPPERS,
     });
-    const { address, managementPort } = server;
-    const tell = () => log.info({ address, managementPort }, "serving");
-    if (ready === undefined) tell();
-    else {
+    if (ready !== undefined) {
+      const { address, managementPort } = server;
       log.info({ address, managementPort, registry: values.registryAddress }, "waiting for the registry's personas");
-      void ready.then(tell);
     }
     const resources = started.move();
     const end = async () => {

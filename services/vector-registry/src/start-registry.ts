@@ -107,7 +107,6 @@ export async function startRegistry(values: RegistryValues, log: Logger): Promis
       errorMappers: ERROR_MAPPERS,
       isFit: () => health.ready,
     });
-    log.info({ address: server.address, managementPort: server.managementPort }, "serving");
     const resources = started.move();
     const end = async () => {
       // Watches first: they would hold the drain up, and their workers find another replica meanwhile.

@@ -164,6 +164,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
   const tls = await openServerTls(config, name, log);
   if (tls !== undefined) showExpiry(tls, metrics);
   const port = await bind(server, config, tls);
+  const address = `${dialable(config.grpcHost)}:${port}`;
   const management = await startManagement(config.managementHost, config.managementPort, {
     ready: () => phase === "serving" && isFit(),
     describe: () => (phase !== "serving" ? phase : isFit() ? "ready" : "unfit"),
@@ -181,7 +182,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
     phase = "serving";
     wasFit = isFit();
     health.set(wasFit);
-    log.info({ port, managementPort: management.port }, "serving");
+    log.info({ address, port, managementPort: management.port }, "serving");
   };
   if (options.ready === undefined && keys.ready === undefined) serve();
   else Promise.all([options.ready, keys.ready]).then(serve, () => {});
@@ -211,7 +212,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
   let closing: Promise<void> | undefined;
 
   return {
-    address: `${dialable(config.grpcHost)}:${port}`,
+    address,
     port,
     managementPort: management.port,
     get runningCalls() {
