@@ -320,6 +320,8 @@ describe("the distribution", () => {
     watch.stop.abort();
     await expect.poll(async () => (await shown())[0]?.connected).toBe(false);
     expect(await outcome(distribution.getDistribution({ parent: two.name }))).toBe("RESOURCE_NOT_FOUND");
+    const nobody = await registry.client(DistributionService, { tenant: "never-made", roles: ["viewer"] });
+    expect(await outcome(nobody.getDistribution({ parent: "tenants/never-made" }))).toBe("RESOURCE_NOT_FOUND");
     const personas = await registry.client(PersonaService, { tenant: one.id });
     expect(await outcome(personas.listPersonas({ parent: two.name }))).toBe("RESOURCE_NOT_FOUND");
   });

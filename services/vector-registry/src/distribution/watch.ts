@@ -34,6 +34,8 @@ export async function* watch(
   let position = request.resumeRevision;
   if (position !== undefined && !(await feed.knows(position))) position = undefined;
   let history = feed.history;
+  // Who resumes hears of it at once: it has lost its registry, and says so until there is a sign of life.
+  let patience = 0;
   for (;;) {
     if (feed.history !== history) position = undefined;
     history = feed.history;
@@ -43,8 +45,10 @@ export async function* watch(
         yield { event: { case: "snapshot", value: { revision, changes: part.changes, last: part.last } } };
       }
       position = revision;
+      patience = BOOKMARK_INTERVAL;
     }
-    await feed.wait(position, BOOKMARK_INTERVAL, context.signal);
+    await feed.wait(position, patience, context.signal);
+    patience = BOOKMARK_INTERVAL;
     context.signal.throwIfAborted();
     const reading = await feed.read(model, position);
     if (reading.kind === "closed") {

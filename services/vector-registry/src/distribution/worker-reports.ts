@@ -9,6 +9,7 @@ import {
 import { type CallContext, type FieldViolation, requireTenant, ServiceError } from "@persona-mesh/service";
 import { sql } from "kysely";
 import { z } from "zod";
+import { requireKnownTenant } from "../audit/known-tenant.ts";
 import { notFound } from "../failures.ts";
 import { pageOf } from "../paging.ts";
 import { TENANT_NAME } from "../resource-name.ts";
@@ -73,6 +74,7 @@ export async function getDistribution(
   requireTenant(caller, tenant, () => notFound(request.parent));
   if (request.modelChecksum !== "") requireModelChecksum(request.modelChecksum);
   const page = pageOf(request, tenant, request.modelChecksum);
+  await requireKnownTenant(db, tenant);
   const { revision: newest } = await db.selectFrom("revision_counter").select("revision").executeTakeFirstOrThrow();
   const revision = request.revision === 0n ? newest : request.revision;
   const key = sql<string>`worker || ' ' || model_checksum`;
