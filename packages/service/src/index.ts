@@ -24,6 +24,7 @@ export * from "./log.ts";
 export { createPrivate, readPrivate } from "./private-files.ts";
 export * from "./server/run-service.ts";
 export * from "./server/server.ts";
+export type { CallEvent, CallPart } from "./telemetry/call-spans.ts";
 export * from "./telemetry/metrics.ts";
 export * from "./telemetry/tracing.ts";
 export * from "./tls/dev-certificates.ts";

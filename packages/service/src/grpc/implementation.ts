@@ -2,6 +2,7 @@ import type { DescMessage, DescService, MessageInitShape, MessageShape } from "@
 import type { Metadata } from "@grpc/grpc-js";
 import type { Caller } from "../auth/caller.ts";
 import type { LogFields, Logger } from "../log.ts";
+import type { CallPart } from "../telemetry/call-spans.ts";
 
 /** One function per method of the service: the whole service, so that a new method in the proto does not go unnoticed. */
 export type ServiceImplementation<Service extends DescService> = {
@@ -51,4 +52,6 @@ export interface CallContext {
   readonly metadata: Metadata;
   /** Add fields to the one line that is logged when the call ends, such as alpha, layers and entropy; never text. */
   annotate(fields: LogFields): void;
+  /** Add what the call went through to its trace, where it has one; also when the call is over already. */
+  record(part: CallPart): void;
 }

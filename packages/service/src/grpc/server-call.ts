@@ -117,6 +117,7 @@ export class ServerCall {
       annotate: (fields) => {
         this.#annotations = { ...this.#annotations, ...fields };
       },
+      record: (part) => this.span?.record(part),
     };
   }
 

@@ -124,3 +124,39 @@ test("a client measures its calls where it is given a meter", async () => {
   expect(figure(text, count, `rpc_status_code="OK"`, `server_address="127.0.0.1"`, server)).toBe(1);
   expect(figure(text, count, `error_type="PERMISSION_DENIED"`, server)).toBe(1);
 });
+
+test("series that come and go are shown while they are read, and one that fails is left out", async () => {
+  const { logs, log } = captureLogs();
+  const metrics = await createMetrics("series", log);
+  onTestFinished(() => metrics.close());
+  let versions = ["one", "two"];
+  metrics.addSeries({
+    name: "persona.coherence",
+    description: "How coherent",
+    kind: "gauge",
+    read: () => versions.map((version, index) => ({ value: index + 0.5, attributes: { version } })),
+  });
+  metrics.addSeries({
+    name: "persona.coherence.replies",
+    description: "How many",
+    kind: "counter",
+    read: () => versions.map((version) => ({ value: 3, attributes: { version } })),
+  });
+  const first = await metrics.text();
+  expect(first).toContain("# TYPE persona_coherence gauge");
+  expect(figure(first, "persona_coherence", `version="two"`)).toBe(1.5);
+  expect(figure(first, "persona_coherence_replies_total", `version="two"`)).toBe(3);
+  versions = ["three"];
+  const second = await metrics.text();
+  expect(second.match(/^persona_coherence\b.*/gm)).toEqual([`persona_coherence{version="three"} 0.5`]);
+  metrics.addSeries({
+    name: "persona.broken",
+    description: "Fails",
+    kind: "gauge",
+    read: () => {
+      throw new Error("no series");
+    },
+  });
+  expect(figure(await metrics.text(), "persona_coherence", `version="three"`)).toBe(0.5);
+  expect(logs).toContainEqual(expect.objectContaining({ err: expect.objectContaining({ message: "no series" }) }));
+});

@@ -1,5 +1,5 @@
-import type { Meter } from "@opentelemetry/api";
-import type { ResourceMetrics } from "@opentelemetry/sdk-metrics";
+import { type Attributes, type HrTime, type Meter, ValueType } from "@opentelemetry/api";
+import type { MetricData, ResourceMetrics } from "@opentelemetry/sdk-metrics";
 import { ATTR_SERVICE_NAME } from "@opentelemetry/semantic-conventions";
 import type { Logger } from "../log.ts";
 
@@ -10,9 +10,25 @@ export interface Metrics {
    * management port: no tenants, no text, and few values each.
    */
   readonly meter: Meter;
+  /** Show series that come and go. */
+  addSeries(family: SeriesFamily): void;
   /** All figures in the text format of Prometheus; those of instruments that fail are left out, with an error in the log. */
   text(): Promise<string>;
   close(): Promise<void>;
+}
+
+/**
+ * One figure of things that come and go, such as versions. An instrument of the meter shows a label for ever once it has had
+ * it, and after 2,000 of them no new one; here a label is shown for as long as it is read.
+ */
+export interface SeriesFamily {
+  /** As of an instrument: `persona.…`. */
+  readonly name: string;
+  readonly description: string;
+  /** A counter starts again from 0 when its label has been away. */
+  readonly kind: "counter" | "gauge";
+  /** Bounded by whoever reads: everything that is given is shown. */
+  read(): Iterable<{ readonly value: number; readonly attributes: Attributes }>;
 }
 
 /**
@@ -21,11 +37,12 @@ export interface Metrics {
  */
 export async function createMetrics(service: string, log: Logger): Promise<Metrics> {
   // Slow to load, and command lines that import this package measure nothing.
-  const [{ MeterProvider, MetricReader }, { PrometheusSerializer }, { resourceFromAttributes }] = await Promise.all([
+  const [sdk, { PrometheusSerializer }, { resourceFromAttributes }] = await Promise.all([
     import("@opentelemetry/sdk-metrics"),
     import("@opentelemetry/exporter-prometheus"),
     import("@opentelemetry/resources"),
   ]);
+  const { AggregationTemporality, DataPointType, MeterProvider, MetricReader } = sdk;
   class Reader extends MetricReader {
     protected override async onForceFlush(): Promise<void> {}
     protected override async onShutdown(): Promise<void> {}
@@ -37,12 +54,36 @@ export async function createMetrics(service: string, log: Logger): Promise<Metri
   });
   // Without the scope as a label: there is one.
   const serializer = new PrometheusSerializer("", false, undefined, false, true);
+  const scope = "persona-mesh";
+  const families: SeriesFamily[] = [];
+  const read = ({ name, description, kind, read }: SeriesFamily): MetricData => {
+    // The text format has no times.
+    const time: HrTime = [0, 0];
+    return {
+      descriptor: { name, description, unit: "", valueType: ValueType.DOUBLE },
+      aggregationTemporality: AggregationTemporality.CUMULATIVE,
+      dataPoints: [...read()].map((point) => ({ ...point, startTime: time, endTime: time })),
+      ...(kind === "gauge"
+        ? { dataPointType: DataPointType.GAUGE }
+        : { dataPointType: DataPointType.SUM, isMonotonic: true }),
+    };
+  };
   return {
-    meter: provider.getMeter("persona-mesh"),
+    meter: provider.getMeter(scope),
+    addSeries: (family) => families.push(family),
     text: async () => {
       const { resourceMetrics, errors } = await reader.collect();
+      const series = families.flatMap((family) => {
+        try {
+          return read(family);
+        } catch (error) {
+          errors.push(error);
+          return [];
+        }
+      });
       for (const error of errors) log.error({ err: error }, "an instrument has no figure");
-      return serializer.serialize(withUnitsInNames(resourceMetrics));
+      const scopeMetrics = [...resourceMetrics.scopeMetrics, { scope: { name: scope }, metrics: series }];
+      return serializer.serialize(withUnitsInNames({ ...resourceMetrics, scopeMetrics }));
     },
     close: () => provider.shutdown(),
   };

@@ -1,5 +1,5 @@
 import { connect } from "node:http2";
-import { credentials } from "@grpc/grpc-js";
+import { credentials, Metadata } from "@grpc/grpc-js";
 import { context, propagation, ROOT_CONTEXT, trace } from "@opentelemetry/api";
 import { InferenceService } from "@persona-mesh/protocol";
 import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from "vitest";
@@ -7,6 +7,7 @@ import { ServiceError } from "../errors/service-error.ts";
 import { type Client, createClient } from "../grpc/client.ts";
 import { type OtlpReceiver, type ReceivedSpan, startOtlpReceiver } from "../testing/otlp-receiver.ts";
 import { captureLogs, openTestServer, startTestServer, type TestServer, until } from "../testing/test-server.ts";
+import { setCallTracer, startClientSpan } from "./call-spans.ts";
 import { startTracing, type Tracing } from "./tracing.ts";
 
 const SECRET = "the quick brown prompt";
@@ -37,12 +38,23 @@ beforeAll(async () => {
     async listLoadedPersonas() {
       throw new Error(`a defect near ${SECRET}`);
     },
-    async *generate(request, { log, annotate }) {
+    async *generate(request, { log, annotate, record }) {
       log.info("generating");
+      const start = performance.now();
       annotate({ alpha: 0.5 });
       yield { event: { case: "tokens", value: { text: textOf(request) } } };
       await inner.getModel({});
       yield { event: { case: "tokens", value: { text: textOf(request) } } };
+      if (textOf(request) !== "think") return;
+      const end = performance.now();
+      record({
+        name: "thinking",
+        start,
+        end,
+        attributes: { share: 0.5, kinds: ["deep", "slow"] },
+        events: [{ name: "idea", at: (start + end) / 2, attributes: { good: true } }],
+        failed: true,
+      });
     },
   });
 });
@@ -145,6 +157,42 @@ describe("spans", () => {
       [2, "", "INTERNAL", "INTERNAL", "INTERNAL"],
       [2, "", "INTERNAL", "INTERNAL", "INTERNAL"],
     ]);
+  });
+
+  test("of what a call went through lie within the call's, with its moments in order", async () => {
+    const client = await frontend.client();
+    for await (const _ of client.generate(
+      { prompt: { input: { case: "text", value: "think" } } },
+      { requestId: "parts" },
+    )) {
+      // Read to the end.
+    }
+    const spans = await spansOf(traceOf("parts"), 5);
+    const root = spans.find(({ parentSpanId }) => parentSpanId === "") as ReceivedSpan;
+    const server = child(spans, root) as ReceivedSpan;
+    const part = spans.find(({ name }) => name === "thinking") as ReceivedSpan;
+    expect(part).toMatchObject({ parentSpanId: server.spanId, kind: 1, status: 2, statusMessage: "" });
+    expect(part.attributes).toEqual({ share: 0.5, kinds: ["deep", "slow"] });
+    const [idea] = part.events;
+    expect(idea).toMatchObject({ name: "idea", attributes: { good: true } });
+    const moments = [root.start, server.start, part.start, idea?.at, part.end, server.end, root.end];
+    expect(moments).toEqual(moments.toSorted((a = 0, b = 0) => a - b));
+    expect(part.end).toBeGreaterThan(part.start);
+    expect(Math.abs(Date.now() - root.end)).toBeLessThan(60_000);
+  });
+
+  test("of another OpenTelemetry in a client's process go along", async () => {
+    // What a program has that traces itself: a propagator, a context, and no tracer of ours.
+    setCallTracer(undefined);
+    const traceId = "0af7651916cd43dd8448eb211c80319c";
+    const foreign = trace.setSpanContext(ROOT_CONTEXT, { traceId, spanId: "b7ad6b7169203331", traceFlags: 1 });
+    const metadata = new Metadata();
+    try {
+      expect(context.with(foreign, () => startClientSpan("/a/B", "here:1", metadata))).toBeUndefined();
+    } finally {
+      setCallTracer(trace.getTracer("persona-mesh"));
+    }
+    expect(metadata.get("traceparent")).toEqual([`00-${traceId}-b7ad6b7169203331-01`]);
   });
 
   test("end when the reader leaves a stream early", async () => {

@@ -2,6 +2,8 @@ import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { BinaryReader, WireType } from "@bufbuild/protobuf/wire";
 
+type AttributeValue = string | number | boolean | readonly string[];
+
 /** A span as it came over the wire. */
 export interface ReceivedSpan {
   readonly service: string;
@@ -12,10 +14,21 @@ export interface ReceivedSpan {
   readonly name: string;
   /** As the protocol numbers them: 2 server, 3 client. */
   readonly kind: number;
-  readonly attributes: Readonly<Record<string, string | number | boolean>>;
+  readonly attributes: Readonly<Record<string, AttributeValue>>;
+  /** Milliseconds since the epoch. */
+  readonly start: number;
+  readonly end: number;
+  readonly events: readonly ReceivedEvent[];
   /** 0 unset, 2 error. */
   readonly status: number;
   readonly statusMessage: string;
+}
+
+export interface ReceivedEvent {
+  readonly name: string;
+  /** Milliseconds since the epoch. */
+  readonly at: number;
+  readonly attributes: ReceivedSpan["attributes"];
 }
 
 /** A collector of the test's own: takes what OpenTelemetry's exporter sends, and reads the protobuf without its code. */
@@ -53,7 +66,7 @@ export async function startOtlpReceiver(): Promise<OtlpReceiver> {
   };
 }
 
-/** The fields of a message by number: varints and 64-bit values as numbers, everything with a length as bytes. */
+/** The fields of a message by number: varints as numbers, everything with a length and 64-bit values as bytes. */
 type Fields = Map<number, (Uint8Array | number)[]>;
 
 function fieldsOf(bytes: Uint8Array): Fields {
@@ -72,7 +85,8 @@ function readValue(reader: BinaryReader, wireType: WireType): Uint8Array | numbe
     case WireType.Varint:
       return Number(reader.int64());
     case WireType.Bit64:
-      return reader.double();
+      // A time or a double: who reads the field knows.
+      return eightBytes(reader.fixed64());
     case WireType.Bit32:
       return reader.fixed32();
     case WireType.LengthDelimited:
@@ -82,10 +96,18 @@ function readValue(reader: BinaryReader, wireType: WireType): Uint8Array | numbe
   }
 }
 
+function eightBytes(value: bigint | string): Uint8Array {
+  const bytes = Buffer.alloc(8);
+  bytes.writeBigUInt64LE(BigInt(value));
+  return bytes;
+}
+
 const children = (fields: Fields, number: number) =>
   (fields.get(number) ?? []).map((value) => fieldsOf(value as Uint8Array));
 const bytesAt = (fields: Fields, number: number) => Buffer.from((fields.get(number)?.[0] as Uint8Array) ?? []);
 const numberAt = (fields: Fields, number: number) => (fields.get(number)?.[0] as number) ?? 0;
+/** Nanoseconds since the epoch, as milliseconds: exact to a quarter of a microsecond. */
+const millisAt = (fields: Fields, number: number) => Number(bytesAt(fields, number).readBigUInt64LE()) / 1e6;
 
 function readRequest(body: Buffer): ReceivedSpan[] {
   return children(fieldsOf(body), 1).flatMap((resourceSpans) => {
@@ -102,6 +124,13 @@ function readRequest(body: Buffer): ReceivedSpan[] {
           name: bytesAt(span, 5).toString(),
           kind: numberAt(span, 6),
           attributes: attributesOf(span, 9),
+          start: millisAt(span, 7),
+          end: millisAt(span, 8),
+          events: children(span, 11).map((event) => ({
+            name: bytesAt(event, 2).toString(),
+            at: millisAt(event, 1),
+            attributes: attributesOf(event, 3),
+          })),
           status: numberAt(status, 3),
           statusMessage: bytesAt(status, 2).toString(),
         };
@@ -110,16 +139,20 @@ function readRequest(body: Buffer): ReceivedSpan[] {
   });
 }
 
-function attributesOf(fields: Fields, number: number): Record<string, string | number | boolean> {
+function attributesOf(fields: Fields, number: number): ReceivedSpan["attributes"] {
   return Object.fromEntries(
-    children(fields, number).map((pair) => {
-      const value = children(pair, 2)[0] ?? new Map();
-      const [kind, values] = [...value][0] ?? [1, [new Uint8Array()]];
-      const [first] = values as [Uint8Array | number];
-      return [
-        bytesAt(pair, 1).toString(),
-        kind === 1 ? Buffer.from(first as Uint8Array).toString() : kind === 2 ? first === 1 : (first as number),
-      ];
-    }),
+    children(fields, number).map((pair) => [
+      bytesAt(pair, 1).toString(),
+      attributeOf(children(pair, 2)[0] ?? new Map()),
+    ]),
   );
+}
+
+/** The kinds of values that we send: text, booleans, integers, doubles and lists of them. */
+function attributeOf(value: Fields): AttributeValue {
+  const [[kind, [first]] = [1, [new Uint8Array()]]] = value as Map<number, [Uint8Array | number]>;
+  if (typeof first === "number") return kind === 2 ? first === 1 : first;
+  if (kind === 4) return Buffer.from(first).readDoubleLE();
+  if (kind === 5) return children(fieldsOf(first), 1).map((item) => String(attributeOf(item)));
+  return Buffer.from(first).toString();
 }

@@ -120,5 +120,6 @@ export function callOf(tenant: string): CallContext {
     log,
     metadata: undefined as never,
     annotate: () => {},
+    record: () => {},
   };
 }
