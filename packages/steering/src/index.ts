@@ -70,6 +70,15 @@ export { type ImportOptions, importedVersion } from "./formats/imported-version.
 export { type ControlVectorFormat, PRODUCERS, type Producer } from "./formats/producer.ts";
 export { type WriteGgufOptions, writeGguf } from "./formats/write-gguf.ts";
 export { type WriteSafetensorsOptions, writeSafetensors } from "./formats/write-safetensors.ts";
+export {
+  type AlphaSpan,
+  Guard,
+  type GuardCause,
+  type GuardEvent,
+  type GuardedToken,
+  type GuardOptions,
+} from "./guard.ts";
+export { type BaselineReply, type GuardBand, guardBand, MIN_BAND_REPLIES } from "./guard-band.ts";
 export { DEFAULT_GUARD_POLICY, GUARD_POLICY_BOUNDS, type GuardPolicy } from "./guard-policy.ts";
 export { klDivergence } from "./kl.ts";
 export { middleBand } from "./layer-band.ts";
