@@ -52,7 +52,7 @@ export function coherenceBaseline(replies: readonly Reply[]): CoherenceBaseline 
   return baseline;
 }
 
-const FIELDS: readonly (keyof CoherenceBaseline)[] = [
+export const COHERENCE_BASELINE_FIELDS: readonly (keyof CoherenceBaseline)[] = [
   "meanTokens",
   "meanEntropy",
   "entropyStd",
@@ -66,7 +66,7 @@ const FIELDS: readonly (keyof CoherenceBaseline)[] = [
 
 /** @throws SteeringError BASELINE_INVALID naming the field */
 export function requireBaseline(baseline: CoherenceBaseline): void {
-  for (const field of FIELDS) {
+  for (const field of COHERENCE_BASELINE_FIELDS) {
     const value = baseline[field];
     const least = field === "meanGap" ? Number.NEGATIVE_INFINITY : 0;
     if (!Number.isFinite(value) || value < least) {

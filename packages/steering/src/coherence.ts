@@ -1,5 +1,5 @@
 import { type CoherenceBaseline, requireBaseline } from "./coherence-baseline.ts";
-import { measureReply, type Reply } from "./reply.ts";
+import { measureReply, type Reply, type ReplyMeasures } from "./reply.ts";
 
 /**
  * Coherence score of a reply, 0 to 1, against what the unsteered model does.
@@ -24,6 +24,8 @@ export interface CoherenceScore {
   readonly weakest: CoherencePart;
   /** Each 0 to 1; `divergence` only where a KL was given. */
   readonly parts: Readonly<Partial<Record<CoherencePart, number>>>;
+  /** Mean entropy over the baseline's. */
+  readonly entropyRatio: number;
 }
 
 export type CoherencePart = "entropy" | "surprise" | "repetition" | "divergence";
@@ -53,7 +55,12 @@ const ENTROPY_FLOOR_NATS = 0.01;
  */
 export function coherence(reply: Reply, baseline: CoherenceBaseline): CoherenceScore {
   requireBaseline(baseline);
-  const measured = measureReply(reply);
+  return coherenceOf(measureReply(reply), baseline);
+}
+
+/** As {@link coherence}, of a reply that is measured already. @throws SteeringError BASELINE_INVALID */
+export function coherenceOf(measured: ReplyMeasures, baseline: CoherenceBaseline): CoherenceScore {
+  requireBaseline(baseline);
   // Means over fewer tokens spread more; those over more tokens are given the same room.
   const spread = SPREAD * Math.sqrt(Math.max(1, baseline.meanTokens / measured.tokens));
 
@@ -73,7 +80,7 @@ export function coherence(reply: Reply, baseline: CoherenceBaseline): CoherenceS
     ...(measured.kl === undefined ? {} : { divergence: part(measured.kl, KL_LIMIT_NATS) }),
   };
   const [weakest, score] = Object.entries(parts).reduce((least, next) => (next[1] < least[1] ? next : least));
-  return { score, weakest: weakest as CoherencePart, parts };
+  return { score, weakest: weakest as CoherencePart, parts, entropyRatio };
 }
 
 /** 1 at 0, ½ at the limit, 1/16 at twice the limit. */

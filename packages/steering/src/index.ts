@@ -20,6 +20,7 @@ export {
   type CoherencePart,
   type CoherenceScore,
   coherence,
+  coherenceOf,
   ENTROPY_BAND,
   KL_LIMIT_NATS,
   REPETITION_LIMIT,
@@ -79,6 +80,15 @@ export {
   type GuardOptions,
 } from "./guard.ts";
 export { type BaselineReply, type GuardBand, guardBand, MIN_BAND_REPLIES } from "./guard-band.ts";
+export {
+  type BaselineSample as GuardBaselineSample,
+  baselineSample as guardBaselineSample,
+  decodeGuardBaseline,
+  encodeGuardBaseline,
+  type GuardBaseline,
+  MAX_GUARD_BASELINE_BYTES,
+  sampleFor,
+} from "./guard-baseline.ts";
 export { DEFAULT_GUARD_POLICY, GUARD_POLICY_BOUNDS, type GuardPolicy } from "./guard-policy.ts";
 export { klDivergence } from "./kl.ts";
 export { middleBand } from "./layer-band.ts";
