@@ -81,12 +81,11 @@ export async function checkChunks(probe: Probe, precision: Precision, progress: 
 
 /** Unsteered rows have the same bits alone and in batches of any size, beside steered ones; so do a batch's logits. */
 export async function checkBatch(probe: Probe, { linear }: Precision, progress: CheckProgress): Promise<Finding> {
-  const every = Array.from({ length: probe.layers }, (_, layer) => layer);
   const rows = Array.from({ length: PROBE_SLOTS }, (_, slot) => {
     const tokens = probe.tokens(SEED + slot, 3 + 2 * slot);
     const position = tokens.length - 1;
     const isSteered = slot % 2 === 1;
-    const steering = isSteered ? probe.steeredAt(every) : probe.unsteered();
+    const steering = isSteered ? probe.steeredAt(probe.steerable) : probe.unsteered();
     return { tokens, token: tokens[position] as number, position, steering, isSteered };
   });
   const hint =
@@ -133,6 +132,7 @@ export async function checkBatch(probe: Probe, { linear }: Precision, progress: 
   return { message, figures: { largestBatch: rows.length } };
 }
 
-function toleranceOf({ linear, head }: Precision): number {
+/** Of logits of states that differ in their last bits, over the spread of the logits. */
+export function toleranceOf({ linear, head }: Precision): number {
   return linear.kind === "nbits" || head.kind === "nbits" ? ROUNDED_CHUNK_TOLERANCE : CHUNK_TOLERANCE;
 }

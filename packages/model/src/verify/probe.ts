@@ -29,16 +29,20 @@ export const PROBE_CONTEXT = 64;
 /**
  * Runs a model as a worker does, a few tokens at a time, and keeps what comes out.
  *
- * Row l + 1 of the steering table is layer l's, so that a mix-up of layers shows.
+ * Each layer that is steered has a row of the table to itself, so that a mix-up of layers shows.
  */
 export class Probe {
   readonly runtime: ModelRuntime;
-  /** float32[layers + 1, hidden]; row 0 stays all zeros. Written between runs only. */
+  /** float32[rows, hidden]: the steering table of the runtime. Row 0 stays all zeros. Written between runs only. */
   readonly table: Float32Array;
+  /** Layers that are tried, in ascending order; row i + 1 of the table is the i-th one's. */
+  readonly steerable: readonly number[];
 
-  constructor(runtime: ModelRuntime, table: Float32Array) {
+  /** @param steerable - fewer than the table has rows. @default every layer */
+  constructor(runtime: ModelRuntime, table: Float32Array, steerable?: readonly number[]) {
     this.runtime = runtime;
     this.table = table;
+    this.steerable = steerable ?? Array.from({ length: runtime.spec.layers }, (_, layer) => layer);
   }
 
   get layers(): number {
@@ -58,18 +62,21 @@ export class Probe {
     return { rows: new Array<number>(this.layers).fill(0), gain: 0, renorm: false };
   }
 
-  /** Each of `layers` by its own table row. */
+  /** Each of `layers`, which are {@link steerable}, by its own table row. */
   steeredAt(layers: readonly number[], gain = 1, renorm = false): ProbeSteering {
-    return { rows: Array.from({ length: this.layers }, (_, l) => (layers.includes(l) ? l + 1 : 0)), gain, renorm };
+    const rows = new Array<number>(this.layers).fill(0);
+    for (const layer of layers) rows[layer] = this.#rowOf(layer);
+    return { rows, gain, renorm };
   }
 
   /** Give a layer its row. */
   setRow(layer: number, row: Float32Array): void {
-    this.table.set(row, (layer + 1) * this.hidden);
+    this.table.set(row, this.#rowOf(layer) * this.hidden);
   }
 
   row(layer: number): Float32Array {
-    return this.table.subarray((layer + 1) * this.hidden, (layer + 2) * this.hidden);
+    const row = this.#rowOf(layer);
+    return this.table.subarray(row * this.hidden, (row + 1) * this.hidden);
   }
 
   /**
@@ -118,6 +125,12 @@ export class Probe {
     head.floats(HEAD.hidden).set(hidden);
     await head.run();
     return head.floats(HEAD.logits).slice();
+  }
+
+  #rowOf(layer: number): number {
+    const index = this.steerable.indexOf(layer);
+    if (index < 0) throw new RangeError(`layer ${layer} has no row of the table`);
+    return index + 1;
   }
 
   #steer(batch: BodyBatch, row: number, { rows, gain, renorm }: ProbeSteering): void {

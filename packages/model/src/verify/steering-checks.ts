@@ -45,7 +45,7 @@ export class SteeringBaseline {
     const all = [0, tokens.length] as const;
     const unsteered = await probe.chunk(0, tokens, all, probe.unsteered(), true);
     const served = await probe.chunk(0, tokens, all, probe.unsteered(), false);
-    for (let layer = 0; layer < probe.layers; layer++) {
+    for (const layer of probe.steerable) {
       const length = ALPHA * norm(residualAt(probe, unsteered, tokens.length - 1, layer));
       probe.setRow(layer, drawRow(SEED + layer, probe.hidden, length));
     }
@@ -71,7 +71,7 @@ export async function checkDelta(baseline: SteeringBaseline, progress: CheckProg
   const { probe, unsteered } = baseline;
   const gain = 0.75;
   let worst = 0;
-  for (let layer = 0; layer < probe.layers; layer++) {
+  for (const [index, layer] of probe.steerable.entries()) {
     const steered = await baseline.steered([layer], gain);
     const row = probe.row(layer);
     for (const position of baseline.positions) {
@@ -97,15 +97,16 @@ export async function checkDelta(baseline: SteeringBaseline, progress: CheckProg
         );
       }
     }
-    progress(layer + 1, probe.layers);
+    progress(index + 1, probe.steerable.length);
   }
   const { apart, moved } = await checkServing(baseline, false);
-  const figures = { layers: probe.layers, largestRelativeError: worst, betweenGraphs: apart, moved };
-  return { message: `as predicted in each of ${probe.layers} layers, within ${worst.toPrecision(2)}`, figures };
+  const layers = probe.steerable.length;
+  const figures = { layers, largestRelativeError: worst, betweenGraphs: apart, moved };
+  return { message: `as predicted in each of ${layers} layers, within ${worst.toPrecision(2)}`, figures };
 }
 
 /**
- * Steered in every layer, the graph that serves gives what the one with residuals gives, and not what it gives unsteered.
+ * Steered in every layer that is tried, the graph that serves gives what the one with residuals gives, and not what it gives unsteered.
  *
  * @returns how far apart they are, over the largest hidden value
  */
@@ -114,9 +115,8 @@ async function checkServing(
   renorm: boolean,
 ): Promise<{ readonly apart: number; readonly moved: number }> {
   const { probe, served } = baseline;
-  const every = Array.from({ length: probe.layers }, (_, layer) => layer);
-  const capturing = await baseline.steered(every, 1, renorm);
-  const serving = await baseline.steered(every, 1, renorm, false);
+  const capturing = await baseline.steered(probe.steerable, 1, renorm);
+  const serving = await baseline.steered(probe.steerable, 1, renorm, false);
   const scale = maxDifference(capturing.hidden, new Float32Array(capturing.hidden.length));
   const apart = maxDifference(serving.hidden, capturing.hidden) / scale;
   const moved = maxDifference(serving.hidden, served.hidden) / scale;
@@ -142,7 +142,7 @@ export async function checkProjections(baseline: SteeringBaseline, progress: Che
   const { probe, unsteered } = baseline;
   let worst = 0;
   let done = 0;
-  for (const layer of sampleOf(probe.layers)) {
+  for (const layer of sampleOf(probe.steerable)) {
     for (const [gain, residuals] of [
       [1, true],
       [0, true],
@@ -170,7 +170,7 @@ export async function checkProjections(baseline: SteeringBaseline, progress: Che
         }
       }
     }
-    progress(++done, sampleOf(probe.layers).length);
+    progress(++done, sampleOf(probe.steerable).length);
   }
   return { message: `as ⟨residual, row⟩, within ${worst.toPrecision(2)}`, figures: { largestRelativeError: worst } };
 }
@@ -178,11 +178,10 @@ export async function checkProjections(baseline: SteeringBaseline, progress: Che
 /** A persona at gain 0 is no persona: every number is the same, with and without the rescaling of ADD_RENORM. */
 export async function checkGainZero(baseline: SteeringBaseline, progress: CheckProgress): Promise<Finding> {
   const { probe, unsteered, served } = baseline;
-  const every = Array.from({ length: probe.layers }, (_, layer) => layer);
   let done = 0;
   for (const renorm of [false, true]) {
     for (const residuals of [true, false]) {
-      const result = await baseline.steered(every, 0, renorm, residuals);
+      const result = await baseline.steered(probe.steerable, 0, renorm, residuals);
       const same = residuals
         ? isSame(result.residuals, unsteered.residuals) && isSame(result.hidden, unsteered.hidden)
         : isSame(result.hidden, served.hidden);
@@ -200,7 +199,7 @@ export async function checkGainZero(baseline: SteeringBaseline, progress: CheckP
 export async function checkRenorm(baseline: SteeringBaseline, progress: CheckProgress): Promise<Finding> {
   const { probe, unsteered } = baseline;
   let worst = 0;
-  const layers = sampleOf(probe.layers);
+  const layers = sampleOf(probe.steerable);
   for (const [index, layer] of layers.entries()) {
     const steered = await baseline.steered([layer], 1, true);
     const row = probe.row(layer);
@@ -231,12 +230,12 @@ export async function checkRenorm(baseline: SteeringBaseline, progress: CheckPro
 }
 
 /** First, middle and last layer: what one graph does in all layers alike need not be measured in each. */
-function sampleOf(layers: number): number[] {
-  return [...new Set([0, layers >> 1, layers - 1])];
+export function sampleOf(layers: readonly number[]): number[] {
+  return layers.filter((_, index) => [0, layers.length >> 1, layers.length - 1].includes(index));
 }
 
 /** A view of one residual, float32[hidden]. */
-function residualAt(
+export function residualAt(
   { layers, hidden }: Probe,
   { residuals }: ProbeResult,
   position: number,
