@@ -18,6 +18,12 @@ export {
 } from "./extract-vector.ts";
 export { MAX_SAMPLES_FILE_BYTES, readJsonFile } from "./json-file.ts";
 export { LocalError, type LocalReason } from "./local-error.ts";
+export {
+  type BaselineClient,
+  type BaselinePrompt,
+  type MeasureBaselineOptions,
+  measureBaseline,
+} from "./measure-baseline.ts";
 export { RegistryClient, type RegistryClientOptions } from "./registry/registry-client.ts";
 export { type WorkersReached, waitForWorkers } from "./registry/wait-for-workers.ts";
 export { collectReply, type GenerateEvent, type Reply } from "./reply.ts";

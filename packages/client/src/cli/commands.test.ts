@@ -3,10 +3,17 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { GenerateRequest } from "@persona-mesh/protocol";
 import { ServiceError } from "@persona-mesh/service";
-import { decodeVector, versionDigest } from "@persona-mesh/steering";
+import { decodeGuardBaseline, decodeVector, versionDigest } from "@persona-mesh/steering";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { persona } from "../testing/run-persona.ts";
-import { proofOf, replyOf, type ScriptedWorker, startScriptedWorker, until } from "../testing/scripted-worker.ts";
+import {
+  MODEL_CHECKSUM,
+  proofOf,
+  replyOf,
+  type ScriptedWorker,
+  startScriptedWorker,
+  until,
+} from "../testing/scripted-worker.ts";
 import { SHAPE, SyntheticWorker } from "../testing/synthetic-activations.ts";
 
 let worker: ScriptedWorker;
@@ -39,7 +46,7 @@ beforeAll(async () => {
     }),
     getModel: async () => ({
       ...SHAPE,
-      modelChecksum: "a".repeat(64),
+      modelChecksum: MODEL_CHECKSUM,
       graphDigest: "b".repeat(64),
       architecture: "llama",
       contextTokens: 1024,
@@ -137,7 +144,7 @@ describe("generate", () => {
       finishReason: "END",
       proof: {
         requestId: "r1",
-        modelChecksum: "m1",
+        modelChecksum: MODEL_CHECKSUM,
         seed: "7",
         persona: { name: "tenants/acme/personas/cheerful", mode: "ADD", doses: [{ layer: 3, dose: 0.35 }] },
       },
@@ -245,6 +252,39 @@ describe("compare", () => {
       steered: { text: "Hooray! Your parcel flies!", effectiveAlpha: 0.35 },
       unsteered: { text: "Your parcel is late.", effectiveAlpha: 0, proof: { persona: null } },
     });
+  });
+});
+
+describe("model baseline", () => {
+  const command = ["model", "baseline", "--prompts", "prompts.jsonl", "--out", "measured.json"];
+
+  it("writes a file of the worker's replies", async () => {
+    const asked = Array.from({ length: 8 }, (_, i) => `{"prompt":"ask ${i}"}\n`).join("");
+    await writeFile(join(folder, "prompts.jsonl"), asked);
+    const twice = ["--temperature", "0.6", "--temperature", "0.6", "--seed", "9", "--max-tokens", "5"];
+    const { code, stdout } = await run([...command, ...twice]);
+    expect({ code, stdout }).toEqual({
+      code: 0,
+      stdout: expect.stringMatching(
+        /^TEMPERATURE +REPLIES +TOKENS +ENTROPY +REPETITION\n +0\.6 +8 +2\.0 +1\.250 +0\.000\n$/,
+      ),
+    });
+    expect(requests.map(({ sampling, maxTokens }) => [sampling?.temperature, sampling?.seed, maxTokens])).toEqual(
+      Array.from({ length: 8 }, (_, i) => [0.6, BigInt(9 + i), 5]),
+    );
+    const { modelChecksum, samples } = decodeGuardBaseline(await readFile(join(folder, "measured.json"), "utf8"));
+    expect(modelChecksum).toBe(MODEL_CHECKSUM);
+    expect(samples).toMatchObject([{ temperature: 0.6, maxTokens: 5, coherence: { meanEntropy: 1.25 } }]);
+    expect((await run([...command, "--json"])).stderr).toContain('"FILE_EXISTS"');
+    const again = await run([...command, "--overwrite", "--json"]);
+    expect(JSON.parse(again.stdout)).toMatchObject({ modelChecksum, samples: [{ temperature: 1, replies: 8 }] });
+  });
+
+  it("says which prompt is none", async () => {
+    await writeFile(join(folder, "prompts.jsonl"), "{}\n");
+    const { code, stderr } = await run(command);
+    expect([code, stderr]).toEqual([5, expect.stringContaining("line 1, prompt")]);
+    expect(requests).toEqual([]);
   });
 });
 

@@ -4,6 +4,7 @@ import { duration } from "./arguments.ts";
 import { addCompare } from "./commands/compare.ts";
 import { addCompletion } from "./commands/completion.ts";
 import { addGenerate } from "./commands/generate.ts";
+import { addModelBaseline } from "./commands/model-baseline.ts";
 import { addModelImport } from "./commands/model-import.ts";
 import { addModelList } from "./commands/model-list.ts";
 import { addModelRemove } from "./commands/model-remove.ts";
@@ -72,6 +73,7 @@ export function buildProgram(io: CliIo): Command {
   addModelVerify(model, io);
   addModelRemove(model, io);
   addModelServed(model, io);
+  addModelBaseline(model, io);
   addRegisteredModelCommands(model, io);
   const vector = program.command("vector").description("Make steering vectors, and name them in the registry");
   addVectorExtract(vector, io);

@@ -14,7 +14,7 @@ describe("help", () => {
       compare: [""],
       personas: [""],
       model: [
-        ...["import", "list", "show", "verify", "remove", "served"],
+        ...["import", "list", "show", "verify", "remove", "served", "baseline"],
         ...["register", "registered", "amend", "unregister", "reregister"],
       ],
       vector: ["extract", "create", "show", "list", "update", "delete", "undelete", "import", "export"],

@@ -60,6 +60,9 @@ export async function startScriptedWorker(handlers: Partial<Handlers> = {}): Pro
   };
 }
 
+/** Of the model that replies name. */
+export const MODEL_CHECKSUM = "a".repeat(64);
+
 type ResponseInit = MessageInitShape<typeof GenerateResponseSchema>;
 
 /** A Generate stream that says these pieces, one token each, as the persona of the given name or as none. */
@@ -67,7 +70,10 @@ export function replyOf(pieces: readonly string[], persona?: string): ResponseIn
   const proof = persona === undefined ? {} : { persona: proofOf(persona) };
   return [
     {
-      event: { case: "started", value: { requestId: "r1", modelChecksum: "m1", seed: 7n, promptTokens: 3, ...proof } },
+      event: {
+        case: "started",
+        value: { requestId: "r1", modelChecksum: MODEL_CHECKSUM, seed: 7n, promptTokens: 3, ...proof },
+      },
     },
     ...pieces.map(
       (text, index): ResponseInit => ({
