@@ -17,6 +17,7 @@ import { type OpenPersonas, openPersonas, SERVICE_NAME } from "./open-personas.t
 import { checkWorkerConfig, type WorkerValues } from "./options.ts";
 import { requireRunnable, warnOfBatchDependence } from "./precision-support.ts";
 import { observeSource } from "./registry/observe-source.ts";
+import { requireSteering } from "./require-steering.ts";
 import { ERROR_MAPPERS } from "./rpc/error-mapping.ts";
 import { inferenceService } from "./rpc/inference-service.ts";
 import { mostTextBytes } from "./rpc/prompt.ts";
@@ -36,7 +37,8 @@ export interface RunningWorker {
  * Load the model, take in the personas, open the port. Where personas come from a registry, the port lets calls in once they
  * have come from there or from the cache.
  *
- * @throws ServiceError with the reason: MODEL_PACKAGE_CORRUPT, PRECISION_UNSUPPORTED, PORT_IN_USE, CONFIG_INVALID
+ * @throws ServiceError with the reason: MODEL_PACKAGE_CORRUPT, PRECISION_UNSUPPORTED, STEERING_SELF_TEST_FAILED,
+ * PORT_IN_USE, CONFIG_INVALID
  */
 export async function startWorker(values: WorkerValues, log: Logger): Promise<RunningWorker> {
   await using started = new AsyncDisposableStack();
@@ -122,6 +124,7 @@ async function openWorker(values: WorkerValues, log: Logger, resources: AsyncDis
     },
     "model loaded",
   );
+  await requireSteering(runtime, table.values, model.manifest, log);
   const engine = new Engine(runtime, {
     chunkTokens: values.chunkTokens,
     queueCapacity: values.queueCapacity,

@@ -407,6 +407,15 @@ export const REASONS = {
     retry: "never",
     exitCode: 5,
   },
+  STEERING_SELF_TEST_FAILED: {
+    code: status.FAILED_PRECONDITION,
+    meaning:
+      "A known steering row does not change what the model computes by the amount that it must. The worker does not start.",
+    remedy:
+      "Run `persona model verify` on the package and import the checkpoint again; if it passes there, report a defect.",
+    retry: "never",
+    exitCode: 9,
+  },
   PORT_IN_USE: {
     code: status.UNAVAILABLE,
     meaning: "Another process listens on a port that the service was told to use. The service does not start.",

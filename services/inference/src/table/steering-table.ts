@@ -93,7 +93,7 @@ interface Entry {
  * that step has ended, or the next acquire could overwrite it.
  */
 export class SteeringTable {
-  /** float32[rows, hidden], row-major: what the graph binds. Nobody else writes it. */
+  /** float32[rows, hidden], row-major: what the graph binds. Nobody else writes it once a row has been acquired. */
   readonly values: Float32Array;
   readonly shape: SteeringTableShape;
   readonly #pool: RowPool;
