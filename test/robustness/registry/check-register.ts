@@ -13,7 +13,7 @@ export interface Violation {
  * The registry numbers the states of an alias (its etag), so the order of the writes is known and need not be searched
  * for. What is left to check: an operation that was over before another began has the lower number (the same where both
  * are reads, or a read follows a write), nobody reads what was not written, or was written only later, or was refused,
- * and no two writes have one number.
+ * no two writes have one number, and each write replaced the very state that it expected.
  */
 export function checkRegisters(history: readonly Operation[]): Violation[] {
   return [...Map.groupBy(history, ({ key }) => key)].flatMap(([key, operations]) => checkRegister(key, operations));
@@ -35,7 +35,12 @@ function checkNumbers(key: string, writes: readonly Write[]): Violation[] {
     }
     const other = seen.get(write.order);
     seen.set(write.order, write);
-    return other === undefined ? [] : [{ key, what: `two writes have the number ${write.order}` }];
+    return [
+      ...(other === undefined ? [] : [{ key, what: `two writes have the number ${write.order}` }]),
+      ...(write.order === write.expected + 1n
+        ? []
+        : [{ key, what: `a write that expected number ${write.expected} got the number ${write.order}` }]),
+    ];
   });
 }
 

@@ -1,6 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { checkRegisters } from "./check-register.ts";
+import { checkContents, checkRequests } from "./check-requests.ts";
 import { checkWatch } from "./check-watch.ts";
 import type { Operation, Outcome, WatchedEvent } from "./history.ts";
 
@@ -11,10 +12,12 @@ const write = (
   order: bigint | undefined,
   at: readonly [number, number],
   outcome: Outcome = ok,
+  expected: bigint = (order ?? 1n) - 1n,
 ): Operation => ({
   kind: "write",
   key: "production",
   value,
+  expected,
   order,
   invoked: at[0],
   completed: at[1],
@@ -52,6 +55,11 @@ describe("a register", () => {
     ],
     ["a read from the future", [read("a", 1n, [0, 1]), write("a", 1n, [2, 3])], /before it was written/],
     ["another value", [write("a", 1n, [0, 1]), read("b", 1n, [2, 3])], /written as a and read as b/],
+    [
+      "a write over another that it did not know",
+      [write("a", 1n, [0, 9]), write("b", 2n, [0, 9], ok, 0n)],
+      /expected number 0 got the number 2/,
+    ],
     ["two writes in one place", [write("a", 1n, [0, 9]), write("b", 1n, [0, 9])], /two writes have the number 1/],
     [
       "two values of one state",
@@ -104,7 +112,7 @@ describe("a watcher", () => {
 
   test("that was told everything once and in order is fine", () => {
     expect(check([snapshot(2n), changes(3n, 2n), bookmark(5n), changes(6n, 5n)], [1n, 2n, 3n, 6n])).toEqual([]);
-    expect(check([snapshot(2n), changes(3n, 2n), snapshot(9n), changes(10n, 9n)], [1n, 3n, 5n, 10n])).toEqual([]);
+    expect(check([snapshot(2n), changes(5n, 2n), bookmark(9n), bookmark(9n), changes(10n, 9n)], [5n, 10n])).toEqual([]);
   });
 
   test.each<[string, WatchedEvent[], bigint[], RegExp]>([
@@ -115,9 +123,50 @@ describe("a watcher", () => {
     ["a revision passed by a bookmark", [snapshot(0n), bookmark(1n)], [1n], /revision 1 was never told/],
     ["a change that never was", [snapshot(0n), changes(1n, 0n)], [], /never committed/],
     ["a snapshot that goes back", [snapshot(5n), snapshot(3n)], [], /a snapshot of 3 after 5/],
+    ["a snapshot instead of changes", [snapshot(5n), snapshot(7n)], [6n], /a snapshot of 7 after 5/],
     ["a bookmark that goes back", [snapshot(5n), bookmark(3n)], [], /a bookmark of 3 after 5/],
     ["changes before any snapshot", [changes(1n, 0n)], [1n], /before any snapshot/],
   ])("%s is found", (_, events, committed, what) => {
     expect(check(events, committed).join("\n")).toMatch(what);
+  });
+});
+
+describe("requests", () => {
+  const refused: Outcome = { kind: "refused", reason: "NOT_APPROVED" };
+  const check = (outcome: Outcome, entries: readonly string[]) => {
+    const request = { tenant: "acme", action: "SetAlias", requestId: "r1", what: "production", outcome };
+    return checkRequests([request], { changes: new Map([["r1", entries]]), reads: new Map() });
+  };
+
+  test.each<[string, Outcome, string[]]>([
+    ["acknowledged and there", ok, ["SetAlias"]],
+    ["acknowledged, with what followed from it", ok, ["SetAlias", "FollowAlias", "ReleaseRevision"]],
+    ["acknowledged, and so already", ok, ["SetAliasAgain"]],
+    ["refused and not there", refused, []],
+    ["unknown and there", unknown, ["SetAlias"]],
+    ["unknown and not there", unknown, []],
+  ])("%s are as they should be", (_, outcome, entries) => {
+    expect(check(outcome, entries)).toEqual({ lost: [], unasked: [] });
+  });
+
+  test.each<[string, Outcome, string[], "lost" | "unasked", RegExp]>([
+    ["acknowledged and not there", ok, [], "lost", /no entry in the audit/],
+    ["acknowledged, and only what followed is there", ok, ["FollowAlias"], "lost", /no entry in the audit/],
+    ["done twice", ok, ["SetAlias", "SetAlias"], "unasked", /done 2 times/],
+    ["done twice, the second time as what was so already", ok, ["SetAlias", "SetAliasAgain"], "unasked", /2 times/],
+    ["unknown and done twice", unknown, ["SetAlias", "SetAlias"], "unasked", /done 2 times/],
+    ["refused and done", refused, ["SetAlias"], "unasked", /refused as NOT_APPROVED and is in the audit/],
+  ])("%s are found", (_, outcome, entries, where, what) => {
+    expect(check(outcome, entries)[where].join("\n")).toMatch(what);
+  });
+
+  test("reads of bytes that are others, or that nobody wrote down, are found", () => {
+    const read = (version: string, isIntact = true) => ({ tenant: "acme", version, isIntact });
+    const reads = new Map([["v1", 2]]);
+    const check = (...contents: ReturnType<typeof read>[]) => checkContents(contents, { changes: new Map(), reads });
+    expect(check(read("v1"), read("v1"))).toEqual({ lost: [], unasked: [] });
+    expect(check(read("v1", false)).lost.join()).toMatch(/bytes of v1/);
+    expect(check(read("v1"), read("v1"), read("v1")).unasked.join()).toMatch(/read 3 times, and the audit has 2/);
+    expect(check(read("v2")).unasked.join()).toMatch(/v2 was read 1 times, and the audit has 0/);
   });
 });

@@ -1,4 +1,4 @@
-import { rm, statfs, writeFile } from "node:fs/promises";
+import { open, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Replica, Stage } from "./stage.ts";
@@ -8,6 +8,8 @@ export interface Fault {
   readonly name: string;
   /** How many processes it ends by kill -9. */
   readonly kills: number;
+  /** Never beside another: PostgreSQL does not start on a full disk. */
+  readonly isAlone?: boolean;
   inflict(): Promise<void>;
 }
 
@@ -20,8 +22,8 @@ const DELAY = 120;
 /** How long writes find no room. Milliseconds. */
 const FULL_FOR = 2_000;
 
-/** @param limitedFolder - folder on a small file system, where a full disk can be had; undefined where there is none */
-export function faultsOf(stage: Stage, limitedFolder: string | undefined): Fault[] {
+/** @param disk - folder on a small file system, where a full disk can be had; undefined where there is none */
+export function faultsOf(stage: Stage, disk: string | undefined): Fault[] {
   const [first, second] = stage.replicas as [Replica, Replica];
   const during = async (begin: () => void, end: () => void) => {
     begin();
@@ -54,9 +56,9 @@ export function faultsOf(stage: Stage, limitedFolder: string | undefined): Fault
           ),
       },
     ]),
-    ...(limitedFolder === undefined
+    ...(disk === undefined
       ? []
-      : [{ name: "a full disk under the database", kills: 0, inflict: () => fillDisk(limitedFolder) }]),
+      : [{ name: "a full disk under the database", kills: 0, isAlone: true, inflict: () => fillDisk(disk) }]),
   ];
 }
 
@@ -64,11 +66,20 @@ export function faultsOf(stage: Stage, limitedFolder: string | undefined): Fault
 async function fillDisk(folder: string): Promise<void> {
   const ballast = join(folder, "ballast");
   try {
-    const { bavail, bsize } = await statfs(folder);
-    // As much as it says and more: what is written until there is no more room stays.
-    await writeFile(ballast, Buffer.alloc(Number(bavail) * Number(bsize) + (1 << 20))).catch(() => {});
+    const file = await open(ballast, "w");
+    try {
+      // What is written until there is no more room stays.
+      for (;;) await file.writeFile(CHUNK);
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== "ENOSPC") throw error;
+    } finally {
+      await file.close();
+    }
     await sleep(FULL_FOR);
   } finally {
     await rm(ballast, { force: true });
   }
 }
+
+/** Of zeros, to fill the disk with. */
+const CHUNK = Buffer.alloc(4 << 20);

@@ -3,9 +3,11 @@ import { encodeExportLine, verifyExport } from "@persona-mesh/audit";
 import { AuditService } from "@persona-mesh/protocol/registry";
 import { connectDatabase, type DatabasePool } from "../../../services/vector-registry/src/database/connect.ts";
 import { checkRegisters } from "./check-register.ts";
+import { type AuditedCalls, checkContents, checkRequests } from "./check-requests.ts";
 import { checkWatch } from "./check-watch.ts";
-import type { Acknowledged, Watched } from "./history.ts";
-import { type Log, MODEL, TENANTS } from "./operations.ts";
+import type { Request, Watched } from "./history.ts";
+import type { Log } from "./operations.ts";
+import { MODEL, TENANTS } from "./scene.ts";
 import type { Replica, Stage } from "./stage.ts";
 
 /** Looks behind the registry, as the superuser. */
@@ -13,11 +15,16 @@ type Database = DatabasePool["pool"];
 
 /** What was found after the storm. */
 export interface Findings {
+  /** Acknowledged changes that are not there. */
   readonly lost: readonly string[];
+  /** Chains that do not verify, changes without entries, entries without changes, or done twice. */
   readonly audit: readonly string[];
   readonly watch: readonly string[];
   readonly registers: readonly string[];
 }
+
+/** Of the whole audit of a tenant. Milliseconds. */
+const EXPORT_TIMEOUT = 120_000;
 
 /** Look at everything, in the registry and behind it. */
 export async function findingsOf(stage: Stage, log: Log, watched: readonly Watched[]): Promise<Findings> {
@@ -25,11 +32,13 @@ export async function findingsOf(stage: Stage, log: Log, watched: readonly Watch
   const database = opened.pool;
   try {
     await database.query("SET search_path = registry");
-    const entries = await readEntries(stage);
+    const { audited, problems } = await readAudit(stage);
+    const requests = checkRequests(log.requests, audited);
+    const contents = checkContents(log.contents, audited);
     const committed = await committedRevisions(database);
     return {
-      lost: [...lostWrites(log.acknowledged, entries), ...(await lostRows(database, log.acknowledged))],
-      audit: [...entries.problems, ...(await unmatchedRows(database))],
+      lost: [...requests.lost, ...contents.lost, ...(await lostRows(database, log.requests))],
+      audit: [...problems, ...requests.unasked, ...contents.unasked, ...(await unmatchedRows(database))],
       watch: watched.flatMap((it) => checkWatch(it, committed)),
       registers: checkRegisters(log.registers).map(({ key, what }) => `${key}: ${what}`),
     };
@@ -38,68 +47,62 @@ export async function findingsOf(stage: Stage, log: Log, watched: readonly Watch
   }
 }
 
-interface Entries {
-  /** How often each request is in a tenant's chain, by `tenant action requestId`. */
-  readonly requests: ReadonlyMap<string, number>;
-  /** What verification of the exports found. */
-  readonly problems: readonly string[];
-}
-
-async function readEntries(stage: Stage): Promise<Entries> {
-  const requests = new Map<string, number>();
+/** Export every tenant's audit, verify it as anybody could, and look into it. */
+async function readAudit(stage: Stage): Promise<{ audited: AuditedCalls; problems: string[] }> {
+  const changes = new Map<string, string[]>();
+  const reads = new Map<string, number>();
   const problems: string[] = [];
-  const outside = (await readFile(stage.rootsFile(0), "utf8")).split("\n").filter(Boolean);
+  const take = (payload: string) => {
+    const entry = JSON.parse(payload) as { action: string; requestId?: string; reads?: { resource: string }[] };
+    if (entry.requestId !== undefined)
+      changes.set(entry.requestId, [...(changes.get(entry.requestId) ?? []), entry.action]);
+    for (const { resource } of entry.reads ?? []) reads.set(resource, (reads.get(resource) ?? 0) + 1);
+  };
   for (const tenant of TENANTS) {
     const lines: string[] = [];
-    const client = await stage.client(AuditService, stage.replicas[0] as Replica, {
-      subject: "carol",
-      tenant,
-      roles: ["approver"],
-    });
-    for await (const item of client.exportAudit({ parent: `tenants/${tenant}` })) {
+    const as = { subject: "carol", tenant, roles: ["approver"] } as const;
+    const client = await stage.client(AuditService, stage.replicas[0] as Replica, as);
+    for await (const item of client.exportAudit({ parent: `tenants/${tenant}` }, { timeoutMs: EXPORT_TIMEOUT })) {
       lines.push(encodeExportLine(item));
-      if (item.item.case !== "entry") continue;
-      const { action, requestId } = JSON.parse(item.item.value.payload) as { action?: string; requestId?: string };
-      if (requestId === undefined) continue;
-      const key = `${tenant} ${action} ${requestId}`;
-      requests.set(key, (requests.get(key) ?? 0) + 1);
+      if (item.item.case === "entry") take(item.item.value.payload);
     }
-    const report = await verifyExport(lines, { tenant, trustedRoots: outside });
-    problems.push(...report.problems.map((problem) => `${tenant}: ${JSON.stringify(problem, bigintAsText)}`));
+    // Each replica keeps the roots for itself; what either knows must agree.
+    for (const { index } of stage.replicas) {
+      const trustedRoots = (await readFile(stage.rootsFile(index), "utf8")).split("\n").filter(Boolean);
+      const report = await verifyExport(lines, { tenant, trustedRoots });
+      problems.push(
+        ...report.problems.map((it) => `${tenant}, roots of replica ${index}: ${JSON.stringify(it, bigintAsText)}`),
+      );
+    }
   }
-  return { requests, problems };
+  return { audited: { changes, reads }, problems };
 }
 
-/** Every acknowledged write has its one entry. */
-function lostWrites(acknowledged: readonly Acknowledged[], { requests }: Entries): string[] {
-  return acknowledged.flatMap(({ tenant, action, requestId, what }) => {
-    // What was so already is written down as such.
-    const times = [action, `${action}Again`].reduce(
-      (sum, name) => sum + (requests.get(`${tenant} ${name} ${requestId}`) ?? 0),
-      0,
-    );
-    return times === 1 ? [] : [`${action} of ${what} is ${times} times in the audit`];
-  });
-}
-
-/** Acknowledged versions and approvals are there by name. */
-async function lostRows(database: Database, acknowledged: readonly Acknowledged[]): Promise<string[]> {
+/** What was acknowledged is there by name. */
+async function lostRows(database: Database, requests: readonly Request[]): Promise<string[]> {
   const names = async (text: string) =>
     new Set((await database.query<{ name: string }>(text)).rows.map(({ name }) => name));
+  const targets = await names(
+    "SELECT format('tenants/%s/vectors/%s/aliases/%s@%s=%s', tenant, vector, alias, number, digest) AS name FROM alias_targets",
+  );
   const present: Record<string, ReadonlySet<string>> = {
     PublishVersion: await names(
       "SELECT format('tenants/%s/vectors/%s/versions/%s', tenant, vector, digest) AS name FROM versions",
     ),
     CreateApproval: await names("SELECT format('tenants/%s/approvals/%s', tenant, approval) AS name FROM approvals"),
     CreatePersona: await names("SELECT format('tenants/%s/personas/%s', tenant, persona) AS name FROM personas"),
+    SetAlias: targets,
+    RollbackAlias: targets,
     RevokeVersion: await names(
       `SELECT format('tenants/%s/vectors/%s/versions/%s', v.tenant, v.vector, v.digest) AS name
        FROM revocations r JOIN versions v USING (tenant, digest)`,
     ),
   };
-  return acknowledged
-    .filter(({ action, what }) => present[action]?.has(what) === false)
-    .map(({ action, what }) => `${action} was acknowledged and ${what} is not there`);
+  return requests.flatMap(({ action, what }) =>
+    what === undefined || present[action]?.has(what) !== false
+      ? []
+      : [`${action} was acknowledged and ${what} is not there`],
+  );
 }
 
 /** Rows that histories have for each kind of entry: as many of one as of the other. */

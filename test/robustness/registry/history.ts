@@ -2,9 +2,9 @@
 export type Outcome =
   /** Acknowledged: it must be there for ever. */
   | { readonly kind: "ok" }
-  /** Refused: it must have had no effect. */
+  /** Refused at the first try: it must have had no effect. */
   | { readonly kind: "refused"; readonly reason: string }
-  /** No answer, or one that says that nobody knows. */
+  /** No answer, or one that says that nobody knows; or a refusal after such a try, which may still take effect. */
   | { readonly kind: "unknown"; readonly reason: string };
 
 /** A write of one client, from its first try to its last answer. Times are milliseconds of one clock. */
@@ -14,6 +14,8 @@ export interface Write {
   readonly key: string;
   /** The value written: a version's name; undefined where only an answer would have told. */
   readonly value: string | undefined;
+  /** Order of the state that it was to replace, 0 for none: another state in between, and it must be refused. */
+  readonly expected: bigint;
   /** Order that the registry gave it, from its etag; undefined where no answer says. */
   readonly order: bigint | undefined;
   readonly invoked: number;
@@ -34,14 +36,25 @@ export interface Read {
 
 export type Operation = Write | Read;
 
-/** Something that was acknowledged and must be found afterwards. */
-export interface Acknowledged {
-  /** Name of what is there now, with what tells it from others: a version's name, an approval's, an entry of a history. */
-  readonly what: string;
+/** A call that changes something, as its client saw it end. */
+export interface Request {
   readonly tenant: string;
+  /** The call's name, as the audit has it. */
   readonly action: string;
-  /** Under which request; the audit must have it exactly once. */
+  /** The same in every try. */
   readonly requestId: string;
+  /** Of an acknowledged one: name of what must be there afterwards, with what tells it from others. */
+  readonly what: string | undefined;
+  readonly outcome: Outcome;
+}
+
+/** A read of vector bytes that was answered. */
+export interface ContentRead {
+  readonly tenant: string;
+  /** Name of the version. */
+  readonly version: string;
+  /** Whether the bytes were those that the name stands for. */
+  readonly isIntact: boolean;
 }
 
 /** What a watcher was told, in the order in which it was told. */

@@ -1,16 +1,11 @@
-import { randomUUID } from "node:crypto";
+import { createHash, randomUUID } from "node:crypto";
+import { setTimeout as sleep } from "node:timers/promises";
 import { status } from "@grpc/grpc-js";
 import { ApprovalDecision, ApprovalService, PersonaService, VectorService } from "@persona-mesh/protocol/registry";
 import { type Client, ClientError } from "@persona-mesh/service";
-import { encodeVector, type VectorManifest } from "@persona-mesh/steering";
-import type { Acknowledged, Operation, Outcome } from "./history.ts";
+import type { ContentRead, Operation, Outcome, Request, Write } from "./history.ts";
+import { ALIASES, randomContent, VECTORS } from "./scene.ts";
 import type { Stage } from "./stage.ts";
-
-/** The model that everything is about: small, for it is never run. */
-export const MODEL = { checksum: "c".repeat(64), layers: 4, hidden: 16 } as const;
-export const TENANTS = ["acme", "globex"] as const;
-export const VECTORS = ["calm", "warm"] as const;
-const ALIASES = ["production", "canary"] as const;
 
 /** Tries of one request, at both replicas in turn. */
 const MAX_TRIES = 8;
@@ -21,7 +16,8 @@ const RETRY_DELAY = 150;
 /** Everything that a client has seen. */
 export interface Log {
   readonly registers: Operation[];
-  readonly acknowledged: Acknowledged[];
+  readonly requests: Request[];
+  readonly contents: ContentRead[];
   /** Answers by their kind, to see that enough was tried. */
   readonly counts: Map<string, number>;
 }
@@ -43,7 +39,6 @@ export class RandomClient {
   readonly #log: Log;
   /** Names of versions that this client published. */
   readonly #versions: string[] = [];
-  #published = 0;
   #at = 0;
 
   static async open(stage: Stage, tenant: string, random: () => number, log: Log): Promise<RandomClient> {
@@ -68,16 +63,26 @@ export class RandomClient {
     while (!signal.aborted) await this.#step();
   }
 
+  /** Read every alias of the tenant at both replicas: what was written last must be there. */
+  async readEverything(): Promise<void> {
+    for (const vector of VECTORS) {
+      for (const alias of ALIASES) {
+        for (const _ of this.#services) await this.#readAlias(this.#aliasName(vector, alias));
+      }
+    }
+  }
+
   async #step(): Promise<void> {
     const draw = this.#random();
-    if (this.#versions.length === 0 || draw < 0.2) return this.#publish();
-    if (draw < 0.35) return this.#approve();
-    if (draw < 0.6) return this.#moveAlias();
-    if (draw < 0.8) {
-      await this.#readAlias();
+    if (this.#versions.length === 0 || draw < 0.18) return this.#publish();
+    if (draw < 0.33) return this.#approve();
+    if (draw < 0.55) return this.#moveAlias();
+    if (draw < 0.68) {
+      await this.#readAlias(this.#anyAlias());
       return;
     }
-    if (draw < 0.88) return this.#rollBack();
+    if (draw < 0.78) return this.#readContent();
+    if (draw < 0.86) return this.#rollBack();
     if (draw < 0.97) return this.#activate();
     return this.#revoke();
   }
@@ -85,37 +90,38 @@ export class RandomClient {
   async #publish(): Promise<void> {
     const vector = this.#pick(VECTORS);
     const parent = `tenants/${this.#tenant}/vectors/${vector}`;
-    const content = this.#content(vector);
-    const published = await this.#call("PublishVersion", (service, requestId) =>
-      service.admin.publishVersion({
-        parent,
-        content,
-        requestId,
-        evaluation: { alphaMinHundredths: -50, alphaMaxHundredths: 50, figures: { coherence: 0.9 } },
-      }),
+    const content = randomContent(vector, this.#random);
+    const published = await this.#change(
+      "PublishVersion",
+      (service, requestId) =>
+        service.admin.publishVersion({
+          parent,
+          content,
+          requestId,
+          evaluation: { alphaMinHundredths: -50, alphaMaxHundredths: 50, figures: { coherence: 0.9 } },
+        }),
+      ({ version }) => version?.name ?? "",
     );
-    if (published === undefined) return;
-    const name = published.answer.version?.name ?? "";
-    this.#versions.push(name);
-    this.#acknowledge("PublishVersion", name, published.requestId);
+    if (published.answer?.version) this.#versions.push(published.answer.version.name);
   }
 
   async #approve(): Promise<void> {
     const version = this.#pick(this.#versions);
-    const approved = await this.#call("CreateApproval", (service, requestId) =>
-      service.approver.createApproval({
-        parent: `tenants/${this.#tenant}`,
-        version,
-        decision: ApprovalDecision.APPROVE,
-        requestId,
-      }),
+    await this.#change(
+      "CreateApproval",
+      (service, requestId) =>
+        service.approver.createApproval({
+          parent: `tenants/${this.#tenant}`,
+          version,
+          decision: ApprovalDecision.APPROVE,
+          requestId,
+        }),
+      ({ approval }) => approval?.name ?? "",
     );
-    if (approved) this.#acknowledge("CreateApproval", approved.answer.approval?.name ?? "", approved.requestId);
   }
 
-  async #readAlias(): Promise<{ readonly name: string; readonly etag: string }> {
-    const vector = this.#pick(VECTORS);
-    const name = `tenants/${this.#tenant}/vectors/${vector}/aliases/${this.#pick(ALIASES)}`;
+  /** @returns the alias's etag; "0" where there is none, or nobody answered */
+  async #readAlias(name: string): Promise<string> {
     const invoked = performance.now();
     const read = (value: string | undefined, etag: string) =>
       this.#log.registers.push({
@@ -127,40 +133,53 @@ export class RandomClient {
         completed: performance.now(),
       });
     try {
-      const { alias } = await (this.#services[this.#at++ % 2] as Services).admin.getAlias({ name });
+      const { alias } = await this.#nextService().admin.getAlias({ name });
       read(alias?.version, alias?.etag ?? "");
       this.#count("GetAlias", "ok");
-      return { name, etag: alias?.etag ?? "" };
+      return alias?.etag ?? "";
     } catch (error) {
       const { code } = ClientError.from(error);
       if (code === status.NOT_FOUND) read(undefined, "0");
       this.#count("GetAlias", status[code]);
-      return { name, etag: "0" };
+      return "0";
+    }
+  }
+
+  async #readContent(): Promise<void> {
+    const version = this.#pick(this.#versions);
+    try {
+      const { content } = await this.#nextService().admin.getVersionContent({ name: version });
+      const isIntact = version.endsWith(`/${createHash("sha256").update(content).digest("hex")}`);
+      this.#log.contents.push({ tenant: this.#tenant, version, isIntact });
+      this.#count("GetVersionContent", "ok");
+    } catch (error) {
+      this.#count("GetVersionContent", ClientError.from(error).reason);
     }
   }
 
   async #moveAlias(): Promise<void> {
-    const { name, etag } = await this.#readAlias();
+    const name = this.#anyAlias();
+    const etag = await this.#readAlias(name);
     const vector = name.split("/aliases/")[0] as string;
     const version = this.#pick(this.#versions.filter((it) => it.startsWith(`${vector}/`)));
     if (version === undefined) return;
-    await this.#write(name, version, "SetAlias", (service, requestId) =>
+    await this.#write({ key: name, value: version, expected: orderOf(etag) }, "SetAlias", (service, requestId) =>
       service.admin.setAlias({ alias: { name, version, etag }, reason: "random", requestId }),
     );
   }
 
   async #rollBack(): Promise<void> {
-    const { name, etag } = await this.#readAlias();
+    const name = this.#anyAlias();
+    const etag = await this.#readAlias(name);
     if (etag === "0") return;
-    await this.#write(name, undefined, "RollbackAlias", (service, requestId) =>
+    await this.#write({ key: name, value: undefined, expected: orderOf(etag) }, "RollbackAlias", (service, requestId) =>
       service.admin.rollbackAlias({ name, etag, reason: "random", requestId }),
     );
   }
 
-  /** A write of a register, whose answer tells its order. @param value - undefined where only the answer tells it */
+  /** A write of a register, whose answer tells its order. @param of - no value where only the answer tells it */
   async #write(
-    key: string,
-    value: string | undefined,
+    of: Pick<Write, "key" | "value" | "expected">,
     action: string,
     call: (
       service: Services,
@@ -168,90 +187,100 @@ export class RandomClient {
     ) => Promise<{ readonly alias?: { readonly version: string; readonly etag: string } | undefined }>,
   ): Promise<void> {
     const invoked = performance.now();
-    let outcome: Outcome = { kind: "ok" };
-    const written = await this.#call(action, call, (failed) => {
-      outcome = failed;
-    });
-    const alias = written?.answer.alias;
+    const { answer, outcome } = await this.#change(action, call, ({ alias }) => targetOf(of.key, alias));
+    const alias = answer?.alias;
     this.#log.registers.push({
       kind: "write",
-      key,
+      ...of,
       // Of a roll-back that nobody answered, nobody knows what it wrote.
-      value: alias?.version ?? value,
+      value: alias?.version ?? of.value,
       order: alias === undefined ? undefined : orderOf(alias.etag),
       invoked,
       completed: performance.now(),
       outcome,
     });
-    if (written && alias) this.#acknowledge(action, `${key}@${alias.etag}`, written.requestId);
   }
 
   async #activate(): Promise<void> {
     const parent = `tenants/${this.#tenant}`;
-    const persona = `${parent}/personas/${this.#pick(["host", "guide"])}`;
-    const isCreate = this.#random() < 0.4;
-    if (isCreate) {
-      const vector = `${parent}/vectors/${this.#pick(VECTORS)}/aliases/canary`;
+    const id = this.#pick(["host", "guide"]);
+    const persona = `${parent}/personas/${id}`;
+    const draw = this.#random();
+    if (draw < 0.3) {
+      const vector = this.#aliasName(this.#pick(VECTORS), "canary");
       const spec = { terms: [{ vector, alphaHundredths: 10 + Math.floor(this.#random() * 20) }] };
-      const id = persona.split("/").at(-1) as string;
-      const made = await this.#call("CreatePersona", (service, requestId) =>
-        service.personas.createPersona({ parent, personaId: id, persona: { spec }, requestId }),
+      await this.#change(
+        "CreatePersona",
+        (service, requestId) => service.personas.createPersona({ parent, personaId: id, persona: { spec }, requestId }),
+        () => persona,
       );
-      if (made) this.#acknowledge("CreatePersona", persona, made.requestId);
-      return;
-    }
-    if (this.#random() < 0.2) {
-      const done = await this.#call("DeactivatePersona", (service, requestId) =>
-        service.personas.deactivatePersona({ parent, requestId }),
+    } else if (draw < 0.4) {
+      await this.#change(
+        "DeactivatePersona",
+        (service, requestId) => service.personas.deactivatePersona({ parent, requestId }),
+        () => parent,
       );
-      if (done) this.#acknowledge("DeactivatePersona", parent, done.requestId);
-      return;
+    } else {
+      await this.#change(
+        "ActivatePersona",
+        (service, requestId) => service.personas.activatePersona({ name: persona, requestId, reason: "random" }),
+        () => persona,
+      );
     }
-    const done = await this.#call("ActivatePersona", (service, requestId) =>
-      service.personas.activatePersona({ name: persona, requestId, reason: "random" }),
-    );
-    if (done) this.#acknowledge("ActivatePersona", persona, done.requestId);
   }
 
   async #revoke(): Promise<void> {
     const name = this.#pick(this.#versions);
-    const revoked = await this.#call("RevokeVersion", (service, requestId) =>
-      service.admin.revokeVersion({ name, reason: "random", force: this.#random() < 0.3, requestId }),
+    const force = this.#random() < 0.3;
+    await this.#change(
+      "RevokeVersion",
+      (service, requestId) => service.admin.revokeVersion({ name, reason: "random", force, requestId }),
+      () => name,
     );
-    if (revoked) this.#acknowledge("RevokeVersion", name, revoked.requestId);
   }
 
-  /** Call until an answer is had, under one request id. @returns undefined where there was none, or a refusal */
-  async #call<Answer>(
+  /** Change something: call until an answer is had, under one request id. @param whatOf - name of what is there then */
+  async #change<Answer>(
     action: string,
     call: (service: Services, requestId: string) => Promise<Answer>,
-    onFailed: (outcome: Outcome) => void = () => {},
-  ): Promise<{ readonly answer: Answer; readonly requestId: string } | undefined> {
+    whatOf: (answer: Answer) => string,
+  ): Promise<{ readonly answer?: Answer; readonly outcome: Outcome }> {
     const requestId = randomUUID();
+    const { answer, outcome } = await this.#tryOn((service) => call(service, requestId));
+    this.#count(action, outcome.kind === "ok" ? "ok" : `${outcome.kind}: ${outcome.reason}`);
+    const what = answer === undefined ? undefined : whatOf(answer);
+    this.#log.requests.push({ tenant: this.#tenant, action, requestId, what, outcome });
+    return { ...(answer === undefined ? {} : { answer }), outcome };
+  }
+
+  async #tryOn<Answer>(
+    call: (service: Services) => Promise<Answer>,
+  ): Promise<{ readonly answer?: Answer; readonly outcome: Outcome }> {
     for (let tries = 1; ; tries++) {
       try {
-        const answer = await call(this.#services[this.#at++ % 2] as Services, requestId);
-        this.#count(action, "ok");
-        return { answer, requestId };
+        return { answer: await call(this.#nextService()), outcome: { kind: "ok" } };
       } catch (error) {
         const { code, reason } = ClientError.from(error);
         if (!UNCLEAR.has(code) || reason === "QUOTA_EXCEEDED") {
-          this.#count(action, reason);
-          onFailed({ kind: "refused", reason });
-          return undefined;
+          // A try before, of which nobody heard, may still be on its way.
+          return { outcome: { kind: tries === 1 ? "refused" : "unknown", reason } };
         }
-        if (tries === MAX_TRIES) {
-          this.#count(action, `unknown: ${reason}`);
-          onFailed({ kind: "unknown", reason });
-          return undefined;
-        }
-        await new Promise((resolve) => setTimeout(resolve, RETRY_DELAY * (0.5 + this.#random()) * tries));
+        if (tries === MAX_TRIES) return { outcome: { kind: "unknown", reason } };
+        await sleep(RETRY_DELAY * (0.5 + this.#random()) * tries);
       }
     }
   }
 
-  #acknowledge(action: string, what: string, requestId: string): void {
-    this.#log.acknowledged.push({ action, what, requestId, tenant: this.#tenant });
+  #nextService(): Services {
+    return this.#services[this.#at++ % 2] as Services;
+  }
+
+  #anyAlias(): string {
+    return this.#aliasName(this.#pick(VECTORS), this.#pick(ALIASES));
+  }
+
+  #aliasName(vector: string, alias: string): string {
+    return `tenants/${this.#tenant}/vectors/${vector}/aliases/${alias}`;
   }
 
   #count(action: string, answer: string): void {
@@ -261,36 +290,6 @@ export class RandomClient {
 
   #pick<Item>(items: readonly Item[]): Item {
     return items[Math.floor(this.#random() * items.length)] as Item;
-  }
-
-  /** A new version: the same never twice. */
-  #content(name: string): Uint8Array {
-    const at = this.#published++ % MODEL.layers;
-    const direction = Float32Array.from({ length: MODEL.hidden }, () => this.#random() - 0.5);
-    const length = Math.hypot(...direction);
-    const unit = direction.map((value) => value / length);
-    const digest = randomUUID().replaceAll("-", "").repeat(2);
-    const manifest: VectorManifest = {
-      formatVersion: 1,
-      name,
-      modelChecksum: MODEL.checksum,
-      graphDigest: "d".repeat(64),
-      hiddenSize: MODEL.hidden,
-      layerCount: MODEL.layers,
-      site: "post_block",
-      layers: [at],
-      referenceNorms: [1],
-      method: "MEAN_DIFF",
-      pooling: "last_prompt_token",
-      extractorVersion: "robustness",
-      pairCount: 8,
-      pairsDigest: digest,
-      baselineDigest: digest,
-      quality: [
-        { pairwiseCosine: 0.5, auc: 1, rightSignShare: 1, splitHalfCosine: 0.9, normBefore: 1, removedCosine: 0 },
-      ],
-    };
-    return encodeVector({ manifest, directions: new Map([[at, unit]]) });
   }
 }
 
@@ -307,4 +306,9 @@ const UNCLEAR = new Set([
 /** Etags count the states of a row, in base 36. */
 function orderOf(etag: string): bigint {
   return BigInt(Number.parseInt(etag, 36));
+}
+
+/** An alias's target as the history of targets has it. */
+function targetOf(alias: string, to: { readonly version: string; readonly etag: string } | undefined): string {
+  return to === undefined ? alias : `${alias}@${orderOf(to.etag)}=${to.version.split("/").at(-1)}`;
 }

@@ -159,8 +159,18 @@ export class Stage implements AsyncDisposable {
     return { path: join(host ?? "", SOCKET) };
   }
 
+  /** As whatever runs it in production does: one that gives up, because PostgreSQL is away, is started again. */
   async #startReplica(index: number): Promise<ServiceProcess> {
-    // PostgreSQL may be away at this moment: a replica waits for it.
+    for (let tries = 1; ; tries++) {
+      try {
+        return await this.#tryReplica(index);
+      } catch (error) {
+        if (tries === MAX_STARTS) throw error;
+      }
+    }
+  }
+
+  async #tryReplica(index: number): Promise<ServiceProcess> {
     return ServiceProcess.start({
       name: `vector-registry-${index}`,
       main: MAIN,
@@ -175,6 +185,9 @@ export class Stage implements AsyncDisposable {
     });
   }
 }
+
+/** A replica that does not come up in so many tries does not come up. */
+const MAX_STARTS = 5;
 
 /** A half-open connection must not hold a client for long. Milliseconds. */
 const CALL_TIMEOUT = 3_000;

@@ -1,9 +1,9 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { DistributionService, ModelService, TenantService, VectorService } from "@persona-mesh/protocol/registry";
-import { faultsOf } from "./faults.ts";
+import { type Fault, faultsOf } from "./faults.ts";
 import { type Findings, findingsOf } from "./findings.ts";
-import { openLimitedFolder } from "./limited-folder.ts";
-import { type Log, MODEL, RandomClient, TENANTS, VECTORS } from "./operations.ts";
+import { type Log, RandomClient } from "./operations.ts";
+import { MODEL, TENANTS, VECTORS } from "./scene.ts";
 import { type Replica, Stage } from "./stage.ts";
 import { Watcher } from "./watcher.ts";
 
@@ -11,6 +11,8 @@ export interface StormOptions {
   /** kill -9 of a replica or of PostgreSQL. */
   readonly kills: number;
   readonly seed: number;
+  /** On a small file system, where a full disk can be had; that fault is left out where unset. */
+  readonly disk?: string | undefined;
   readonly signal: AbortSignal;
   /** A fault was inflicted; `done` kills so far. */
   readonly onFault: (name: string, done: number) => void;
@@ -22,8 +24,8 @@ export interface StormReport {
   readonly faults: Readonly<Record<string, number>>;
   /** Faults that could not be had on this machine. */
   readonly untried: readonly string[];
-  /** Writes that a client was told are done. */
-  readonly acknowledged: number;
+  /** Changes that a client was told are done, by call. */
+  readonly acknowledged: Readonly<Record<string, number>>;
   /** Answers by call and kind. */
   readonly answers: Readonly<Record<string, number>>;
   /** Changes that watchers were told of. */
@@ -37,19 +39,24 @@ const WATCHERS = 4;
 /** Of quiet between two faults. Milliseconds. */
 const QUIET = 700;
 
+/** Share of faults that come with another one beside them. */
+const TWO_AT_ONCE = 0.3;
+
 /** Longest wait for everything to be well again. Milliseconds. */
 const RECOVERY = 60_000;
 
-/** Random operations of several clients against two replicas while everything around them breaks; then a close look. */
-export async function runStorm({ kills, seed, signal, onFault }: StormOptions): Promise<StormReport> {
-  await using resources = new AsyncDisposableStack();
-  const limited = await openLimitedFolder();
-  if (limited !== undefined) resources.use(limited);
-  const stage = resources.use(await Stage.open(limited?.path));
+/**
+ * Random operations of several clients against two replicas while everything around them breaks; then a close look.
+ *
+ * @returns undefined where the signal ended it before
+ */
+export async function runStorm(options: StormOptions): Promise<StormReport | undefined> {
+  const { seed, disk, signal } = options;
+  await using stage = await Stage.open(disk);
+  if (signal.aborted) return undefined;
   await prepare(stage);
-
   const random = randomOf(seed);
-  const log: Log = { registers: [], acknowledged: [], counts: new Map() };
+  const log: Log = { registers: [], requests: [], contents: [], counts: new Map() };
   const watchers = await Promise.all(
     Array.from({ length: WATCHERS }, (_, index) => Watcher.open(stage, `watcher-${index}`)),
   );
@@ -60,47 +67,68 @@ export async function runStorm({ kills, seed, signal, onFault }: StormOptions): 
   );
   const stopClients = new AbortController();
   const stopWatchers = new AbortController();
-  const watching = watchers.map((watcher) => watcher.run(stopWatchers.signal));
-  const writing = clients.map((client) => client.run(stopClients.signal));
+  const watching = Promise.all(watchers.map((watcher) => watcher.run(stopWatchers.signal)));
+  const writing = Promise.all(clients.map((client) => client.run(stopClients.signal)));
+  try {
+    const inflicted = await inflictFaults(stage, random, options);
+    stopClients.abort();
+    await writing;
+    if (signal.aborted) return undefined;
+    const newest = await quiet(stage);
+    for (const client of clients) await client.readEverything();
+    await until(() => watchers.every((watcher) => watcher.position >= newest), "every watcher has caught up");
+    stopWatchers.abort();
+    await watching;
+    const watched = watchers.map((watcher) => watcher.watched);
+    return {
+      ...inflicted,
+      untried: disk === undefined ? ["a full disk under the database: takes root, to mount a small one"] : [],
+      acknowledged: acknowledgedBy(log),
+      answers: Object.fromEntries([...log.counts].sort(([a], [b]) => (a < b ? -1 : 1))),
+      watched: watched.flatMap(({ events }) => events).filter(({ kind }) => kind === "changes").length,
+      findings: await findingsOf(stage, log, watched),
+    };
+  } finally {
+    stopClients.abort();
+    stopWatchers.abort();
+    await Promise.allSettled([writing, watching]);
+  }
+}
 
-  const faults = faultsOf(stage, limited?.path);
-  const inflicted: Record<string, number> = {};
+/** Every fault in turn, and some two at once, until enough was killed. Each is had at least once. */
+async function inflictFaults(
+  stage: Stage,
+  random: () => number,
+  { kills, disk, signal, onFault }: StormOptions,
+): Promise<Pick<StormReport, "kills" | "faults">> {
+  const faults: Record<string, number> = {};
   let done = 0;
-  // Every fault in turn, the order drawn anew each time: none is missed in a short run.
-  while (done < kills && !signal.aborted) {
-    for (const fault of shuffled(faults, random)) {
-      if (signal.aborted || done >= kills) break;
+  const inflict = async (fault: Fault) => {
+    done += fault.kills;
+    faults[fault.name] = (faults[fault.name] ?? 0) + 1;
+    onFault(fault.name, done);
+    await fault.inflict();
+  };
+  while (done < kills) {
+    const round = shuffled(faultsOf(stage, disk), random);
+    for (let next = round.shift(); next !== undefined; next = round.shift()) {
       await sleep(QUIET * (0.5 + random()), undefined, { signal }).catch(() => {});
-      await fault.inflict();
-      done += fault.kills;
-      inflicted[fault.name] = (inflicted[fault.name] ?? 0) + 1;
-      onFault(fault.name, done);
+      if (signal.aborted) return { kills: done, faults };
+      const together = [next];
+      if (random() < TWO_AT_ONCE && !next.isAlone && round[0] && !round[0].isAlone)
+        together.push(round.shift() as Fault);
+      await Promise.all(together.filter((fault) => fault.kills === 0 || done < kills).map(inflict));
     }
   }
-  stopClients.abort();
-  await Promise.all(writing);
-  const newest = await quiet(stage);
-  await until(() => watchers.every((watcher) => watcher.position >= newest), "every watcher has caught up");
-  stopWatchers.abort();
-  await Promise.all(watching);
+  return { kills: done, faults };
+}
 
-  const findings = await findingsOf(
-    stage,
-    log,
-    watchers.map(({ watched }) => watched),
+/** Changes that a client was told are done, by call. */
+function acknowledgedBy({ requests }: Log): Record<string, number> {
+  const acknowledged = requests.filter(({ outcome }) => outcome.kind === "ok");
+  return Object.fromEntries(
+    [...Map.groupBy(acknowledged, ({ action }) => action)].map(([name, of]) => [name, of.length]),
   );
-  return {
-    kills: done,
-    faults: inflicted,
-    untried: limited === undefined ? ["a full disk under the database: takes root, to mount a small one"] : [],
-    acknowledged: log.acknowledged.length,
-    answers: Object.fromEntries([...log.counts].sort(([a], [b]) => (a < b ? -1 : 1))),
-    watched: watchers.reduce(
-      (sum, { watched }) => sum + watched.events.filter(({ kind }) => kind === "changes").length,
-      0,
-    ),
-    findings,
-  };
 }
 
 /** Tenants, their vectors and the model. */

@@ -1,7 +1,7 @@
 import { DistributionService, type WatchResponse } from "@persona-mesh/protocol/registry";
 import type { Client } from "@persona-mesh/service";
 import type { Watched, WatchedEvent } from "./history.ts";
-import { MODEL } from "./operations.ts";
+import { MODEL } from "./scene.ts";
 import type { Stage } from "./stage.ts";
 
 /** Before a broken watch is taken up again. Milliseconds. */
