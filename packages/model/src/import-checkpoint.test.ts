@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { FLOAT32, PRECISION_NAMES, precisionOf } from "./graph/index.ts";
 import { type ImportOptions, importCheckpoint } from "./import-checkpoint.ts";
+import { removeModel } from "./models-directory/remove-model.ts";
 import type { ImportProgress } from "./package/import-progress.ts";
 import { loadPackage } from "./package/load-package.ts";
 import {
@@ -50,6 +51,22 @@ describe("importCheckpoint", () => {
     expect((await readdir(out)).sort()).toEqual(
       [...Object.keys(manifest.files), "manifest.json", "weights.bin"].sort(),
     );
+  });
+
+  it("takes a guard's baseline along, outside of the identity, and never over one that is there", async () => {
+    const baselineOf = (folder: string) => readFile(join(folder, "guard-baseline.json"), "utf8");
+    const plain = (await importCheckpoint(checkpoint, out)).manifest;
+    await writeFile(join(checkpoint, "guard-baseline.json"), "measured");
+    expect(await importCheckpoint(checkpoint, out)).toMatchObject({ outcome: "unchanged" });
+    expect(await baselineOf(out)).toBe("measured");
+    await writeFile(join(out, "guard-baseline.json"), "our own");
+    expect(await importCheckpoint(checkpoint, out)).toMatchObject({ outcome: "unchanged" });
+    expect(await baselineOf(out)).toBe("our own");
+    const { provenance: _, ...identity } = plain;
+    expect((await importCheckpoint(checkpoint, join(work, "second"))).manifest).toMatchObject(identity);
+    expect(await baselineOf(join(work, "second"))).toBe("measured");
+    expect((await readdir(out)).filter((name) => name.includes("baseline"))).toEqual(["guard-baseline.json"]);
+    expect(await removeModel(out)).toMatchObject({ directory: out });
   });
 
   it("gives the same digests from the same checkpoint, whenever and wherever it is imported", async () => {

@@ -4,6 +4,7 @@ import { Checkpoint } from "./checkpoint/checkpoint.ts";
 import { ModelPackageError } from "./errors.ts";
 import { type PrecisionName, type PrecisionOptions, precisionOf } from "./graph/index.ts";
 import { asNoSpace, requireSpace } from "./package/disk-space.ts";
+import { copyGuardBaseline } from "./package/guard-baseline.ts";
 import { type ImportProgress, ProgressMeter } from "./package/import-progress.ts";
 import { clearLeftovers } from "./package/leftovers.ts";
 import { isPackage } from "./package/load-package.ts";
@@ -83,7 +84,10 @@ export async function importCheckpoint(
   if (occupant === "other") throw existing(`"${outDir}" exists and is not a model package. Choose another directory.`);
   if (occupant === "package") {
     const present = await samePackage(directory, parts, checkpoint, work, progress);
-    if (present !== undefined) return { manifest: present, directory, outcome: "unchanged" };
+    if (present !== undefined) {
+      await copyGuardBaseline(checkpointDir, directory);
+      return { manifest: present, directory, outcome: "unchanged" };
+    }
     if (options.overwrite !== true) {
       throw existing(`"${outDir}" holds another model package. Choose another directory, or ask to overwrite it.`);
     }
@@ -109,6 +113,7 @@ async function place(
   await requireSpace(directory, weightsFileBytes(parts.locations));
   await using staged = await StagedDirectory.create(directory);
   const manifest = await writePackage(staged.path, parts, checkpoint, options);
+  await copyGuardBaseline(checkpoint.files.directory, staged.path);
   options.signal?.throwIfAborted();
   await staged.commit(replace).catch((error: NodeJS.ErrnoException) => {
     if (error.code !== "ENOTEMPTY" && error.code !== "EEXIST" && error.code !== "ENOTDIR") throw error;

@@ -16,13 +16,13 @@ export interface BaselineOptions {
   overwrite?: true;
   temperature?: number[];
   maxTokens: number;
-  seed: bigint;
+  seed?: bigint;
 }
 
 /** `persona model baseline`: read the prompts, have the worker answer them, write the file, print the figures. */
 export async function baselineToFile(context: CommandContext<BaselineOptions>): Promise<void> {
   const { io, options, signal } = context;
-  const { maxTokens, seed } = options;
+  const { maxTokens, seed = 0n } = options;
   const temperatures = [...new Set(options.temperature ?? [1])];
   const from = resolve(io.cwd, options.prompts);
   const prompts = parsePrompts(await readBoundedFile(from, MAX_SAMPLES_FILE_BYTES), from);

@@ -77,7 +77,8 @@ async function packageFiles(directory: string): Promise<(name: string) => boolea
   });
   if (manifest !== undefined) {
     const { weightsFile, files } = manifest;
-    return (name) => name === PACKAGE_FILE.manifest || name === weightsFile || Object.hasOwn(files, name);
+    const others: readonly string[] = [PACKAGE_FILE.manifest, PACKAGE_FILE.guardBaseline, weightsFile];
+    return (name) => others.includes(name) || Object.hasOwn(files, name);
   }
   const names: readonly string[] = Object.values(PACKAGE_FILE);
   return (name) => names.includes(name) || name.endsWith(".onnx");

@@ -8,6 +8,8 @@ export const PACKAGE_FILE = {
   tokenizer: "tokenizer.json",
   tokenizerConfig: "tokenizer_config.json",
   chatTemplate: "chat_template.jinja",
+  /** Beside the package's own files and not of its identity: what unsteered replies are like may be measured anew at any time. */
+  guardBaseline: "guard-baseline.json",
 } as const;
 
 export const PACKAGE_FORMAT = "persona-mesh/model-package";

@@ -27,7 +27,7 @@ export function addModelBaseline(model: Command, io: CliIo): void {
     .option("--overwrite", "replace the file where it exists")
     .option("--temperature <t>", "how replies are sampled; may be repeated (default: 1)", temperatures)
     .option("--max-tokens <n>", "longest reply", integer(1, MAX_TOKENS), defaultTokens)
-    .option("--seed <n>", "of the first reply; the next ones count up", seed, 0n)
+    .option("--seed <n>", "of the first reply; the next ones count up (default: 0)", seed)
     .addHelpText("after", HELP)
     .action(async (_options, self: Command) => {
       // Loaded here, so that the commands that only talk to a worker start without the maths.
