@@ -13,7 +13,8 @@ const PERSONA = personaName("acme", "loud");
 let stage: Stage;
 
 beforeAll(async () => {
-  stage = await openStage({ slots: 1, queueCapacity: 2, chunkTokens: 16 }, [{ name: "loud", seed: 1, layers: [2, 3] }]);
+  // Of a waiting room of four, one tenant alone has two places.
+  stage = await openStage({ slots: 1, queueCapacity: 4, chunkTokens: 16 }, [{ name: "loud", seed: 1, layers: [2, 3] }]);
 });
 
 afterAll(() => stage.mesh.close());

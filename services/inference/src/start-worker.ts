@@ -125,13 +125,14 @@ async function openWorker(values: WorkerValues, log: Logger, resources: AsyncDis
     "model loaded",
   );
   await requireSteering(runtime, table.values, model.manifest, log);
+  const personas = await openPersonas(values, model.manifest, log, resources);
   const engine = new Engine(runtime, {
     chunkTokens: values.chunkTokens,
     queueCapacity: values.queueCapacity,
+    serving: (tenant) => personas.catalog.serving(tenant),
     onStepFailed: (error) => log.error({ err: error }, "a step failed; its requests were ended"),
   });
   resources.defer(() => engine.stop());
-  const personas = await openPersonas(values, model.manifest, log, resources);
   const worker = {
     model,
     text,

@@ -85,7 +85,11 @@ class GreedyJob implements GeneratingJob {
   }
 
   get nextToken(): number {
-    return this.#recorder.ids[this.#index]?.at(-1) as number;
+    return this.reply.at(-1) as number;
+  }
+
+  get reply(): readonly number[] {
+    return this.#recorder.ids[this.#index] ?? [];
   }
 
   beforeStep(): void {}

@@ -21,6 +21,13 @@ interface BaseJob extends Job {
   /** int32[tokens]: what is prefilled. */
   readonly prompt: Int32Array;
   readonly worn: WornPersona;
+  /**
+   * Whether keys and values of the prompt may come from an earlier request of the tenant, and be kept for a later one. Not
+   * for a job that reads every position: what was not computed has no residuals and no log-probabilities. @default true
+   */
+  readonly reusePrefix?: boolean;
+  /** Told when the job gets its slot. `cachedTokens`: of its prompt, those whose keys and values were there already. */
+  admitted?(facts: { readonly cachedTokens: number }): void;
   /** Told once, after the last step that touched the job. */
   ended(ending: Ending): void;
 }
@@ -30,6 +37,8 @@ export interface GeneratingJob extends BaseJob {
   readonly kind: "generate";
   /** The newest token: written by the next decode step. */
   readonly nextToken: number;
+  /** Tokens so far, that one included: what a rewind prefills after the prompt. */
+  readonly reply: readonly number[];
   /** Before every step of the job: the moment to change what it wears. */
   beforeStep(): void;
   readonly sampling: { readonly temperature: number };

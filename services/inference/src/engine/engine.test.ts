@@ -1,7 +1,9 @@
 import { ModelRuntime } from "@persona-mesh/model/runtime";
+import type { ServiceError } from "@persona-mesh/service";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { type ReferenceModel, referenceModel } from "../../../../packages/model/src/testing/reference-model.ts";
 import type { LoadedPersona } from "../personas/loaded-persona.ts";
+import { DEFAULT_SERVING, type ServingPolicy } from "../personas/serving-policy.ts";
 import type { Ending, RowOutcome } from "../scheduler/index.ts";
 import { SteeringTable } from "../table/index.ts";
 import { personaOf, rowAlong } from "../testing/personas.ts";
@@ -84,6 +86,10 @@ class Greedy implements GeneratingJob {
 
   get nextToken(): number {
     return this.ids.at(-1) as number;
+  }
+
+  get reply(): readonly number[] {
+    return this.ids;
   }
 
   beforeStep(): void {
@@ -251,14 +257,42 @@ describe("admission", () => {
 
   test("refuses what is more than may wait", async () => {
     const stage = await open(1, { queueCapacity: 1 });
-    const running = new Greedy("running", stage, { tokens: 10 });
-    stage.engine.submit(running);
+    const jobs = [new Greedy("running", stage, { tokens: 10 }), new Greedy("waiting", stage, { tokens: 1 })];
+    for (const job of jobs) stage.engine.submit(job);
     expect(() => stage.engine.submit(new Greedy("over", stage))).toThrow(
-      expect.objectContaining({ reason: "QUEUE_FULL" }),
+      expect.objectContaining({ reason: "QUEUE_FULL", metadata: { whose: "everybody" } }),
     );
-    await running.over;
+    await Promise.all(jobs.map(({ over }) => over));
     await run(stage, new Greedy("later", stage));
   });
+});
+
+test("a tenant's limits are what its policy says at the moment: running, waiting, tokens per minute", async () => {
+  let serving: ServingPolicy = { ...DEFAULT_SERVING, maxRunning: 1, maxWaiting: 1 };
+  const stage = await open(2, { serving: () => serving });
+  const [first, second] = ["first", "second"].map((id) => new Greedy(id, stage, { tokens: 3 }));
+  const both = run(stage, first as Greedy, second as Greedy);
+  await both;
+  expect(stage.diary.indexOf("first finished")).toBeLessThan(stage.diary.indexOf("second 1"));
+  serving = { ...DEFAULT_SERVING, tokensPerMinute: 60 };
+  // Six tokens of prompt.
+  await run(stage, new Greedy("cheap", stage, { tokens: 1 }));
+  const dear = new Greedy("dear", stage, { prompt: new Array(24).fill(1), tokens: 1 });
+  const again = () => new Greedy("again", stage, { prompt: new Array(40).fill(1), tokens: 1 });
+  await run(stage, dear);
+  let refusal: unknown;
+  try {
+    stage.engine.submit(again());
+  } catch (error) {
+    refusal = error;
+  }
+  expect(refusal).toMatchObject({ reason: "RATE_LIMITED" });
+  // 60 − 6 − 24 are left of the 40 that it takes.
+  const { retryDelayMs = 0 } = refusal as ServiceError;
+  expect(retryDelayMs).toBeGreaterThan(9000);
+  expect(retryDelayMs).toBeLessThanOrEqual(10_000);
+  serving = DEFAULT_SERVING;
+  await run(stage, again());
 });
 
 test("stop ends everybody once and waits for the step in flight", async () => {

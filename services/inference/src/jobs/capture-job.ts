@@ -31,6 +31,7 @@ export interface Capture {
  */
 export class CaptureJob implements ReadingJob {
   readonly kind = "prefill";
+  readonly reusePrefix = false;
   readonly residuals = true;
   readonly id: string;
   readonly tenant: string;

@@ -77,6 +77,7 @@ export class GenerateJob implements GeneratingJob {
   readonly tenant: string;
   readonly prompt: Int32Array;
   readonly tokens: number;
+  readonly replyTokens: number;
   readonly worn: WornPersona;
   readonly sampling: SamplingParameters;
   readonly events = new EventQueue<GenerateEvent>();
@@ -100,6 +101,7 @@ export class GenerateJob implements GeneratingJob {
     this.#input = input;
     this.prompt = Int32Array.from(input.prompt);
     this.tokens = this.prompt.length;
+    this.replyTokens = Math.min(input.maxTokens, input.room);
     this.worn = input.worn;
     this.sampling = input.sampling;
     this.#decoder = new StreamingDecoder(input.tokenizer);
@@ -110,6 +112,10 @@ export class GenerateJob implements GeneratingJob {
     const token = this.#ids.at(-1);
     if (token === undefined) throw new Error(`job ${this.id} decodes before its first token`);
     return token;
+  }
+
+  get reply(): readonly number[] {
+    return this.#ids;
   }
 
   /** Means over the tokens so far, for logs; undefined before the first. */

@@ -15,7 +15,7 @@ test("a job that finished gives its result; the result is not asked for otherwis
 
 test.each([
   ["cancelled", "CANCELLED"],
-  ["expired", "DEADLINE_EXCEEDED"],
+  ["displaced", "QUEUE_FULL"],
   ["drained", "DRAINING"],
 ] as const)("a job that was %s fails with %s", async (kind, reason) => {
   const outcome = new Outcome<number>();

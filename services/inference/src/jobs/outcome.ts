@@ -29,8 +29,8 @@ export function errorOf(ending: Exclude<Ending, { kind: "finished" }>): unknown 
       return ending.error;
     case "cancelled":
       return new ServiceError("CANCELLED", "the call was cancelled");
-    case "expired":
-      return new ServiceError("DEADLINE_EXCEEDED", "the deadline passed before the call was done");
+    case "displaced":
+      return new ServiceError("QUEUE_FULL", "a waiting request took the slot");
     case "drained":
       return new ServiceError("DRAINING", "the worker is shutting down");
   }

@@ -27,6 +27,7 @@ export interface Score {
 /** Reads prompt and continuation once and scores the continuation at every position. */
 export class ScoreJob implements ReadingJob {
   readonly kind = "prefill";
+  readonly reusePrefix = false;
   readonly residuals = false;
   readonly id: string;
   readonly tenant: string;

@@ -1,12 +1,6 @@
-export { type AdmissionQueue, FifoQueue } from "./admission-queue.ts";
-export type { Ended, Ending, FinishReason, Job } from "./job.ts";
-export {
-  type Admission,
-  type Plan,
-  Scheduler,
-  type SchedulerFigures,
-  type SchedulerOptions,
-  type Submission,
-} from "./scheduler.ts";
+export { FairQueue } from "./fair-queue.ts";
+export type { Ended, Ending, FinishReason, Follower, Job } from "./job.ts";
+export { Scheduler } from "./scheduler.ts";
+export type { Admission, Plan, SchedulerFigures, SchedulerOptions, Submission } from "./scheduler-contract.ts";
 export type { SlotState } from "./slots.ts";
 export type { DecodeRow, DecodeStep, Phase, PrefillStep, RowOutcome, Step } from "./step.ts";

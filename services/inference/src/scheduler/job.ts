@@ -6,18 +6,35 @@ export interface Job {
   readonly tenant: string;
   /**
    * - `generate`: prefill, then one token per decode step until it finishes
-   * - `prefill`: ends after its last chunk (scores, captures)
+   * - `prefill`: ends after its last chunk (scores, captures, twins)
    */
   readonly kind: "generate" | "prefill";
-  /** Tokens to prefill: 1 to the context. */
+  /** Tokens to prefill: 1 to the context. Of a follower, the most that may come. */
   readonly tokens: number;
   /**
    * Where the prompt ends: tokens from here on are prefilled as if they had been generated, in chunks of their own, so
    * that a persona acts on them as it does on a reply (scores of continuations). 0 to `tokens`. @default tokens
    */
   readonly promptTokens?: number;
-  /** When to give up, in the clock of {@link Scheduler.expire}. @default never */
-  readonly deadline?: number;
+  /** Most tokens that a reply may have: what is charged to the tenant until it is known how many it has. @default 0 */
+  readonly replyTokens?: number;
+  /** Set for a job that others do not wait for; see {@link Follower}. */
+  readonly follower?: Follower;
+}
+
+/**
+ * A `prefill` job whose tokens become known while another job writes them, as an unsteered twin's do.
+ *
+ * It is charged to nobody and stands in no queue: it takes a slot that no waiting job wants at the next plan, or none. Its
+ * chunks run when no other prompt has one, and it ends as displaced when a waiting job wants its slot.
+ *
+ * Both members are read before every step. Nothing wakes the engine for them: the job that is followed does.
+ */
+export interface Follower {
+  /** Tokens known so far: never fewer than before, at most `tokens`. */
+  readonly available: number;
+  /** No more will come: it ends once those are prefilled. */
+  readonly closed: boolean;
 }
 
 /** Why a job ended well. The scheduler itself says `prefilled`, and `context` where the job did not. */
@@ -36,9 +53,9 @@ export type FinishReason =
 export type Ending =
   | { readonly kind: "finished"; readonly reason: FinishReason }
   | { readonly kind: "cancelled" }
-  /** Its deadline passed, in the queue or while running. */
-  | { readonly kind: "expired" }
   | { readonly kind: "failed"; readonly error: unknown }
+  /** A follower only: no slot was free for it, or a waiting job took its slot. */
+  | { readonly kind: "displaced" }
   /** The worker stops: another one can take it from the start. */
   | { readonly kind: "drained" };
 

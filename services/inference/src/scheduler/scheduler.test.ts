@@ -1,7 +1,8 @@
 import { describe, expect, it } from "vitest";
-import { FifoQueue } from "./admission-queue.ts";
+import { FairQueue } from "./fair-queue.ts";
 import type { Ended, Job } from "./job.ts";
-import { type Admission, Scheduler, type SchedulerOptions } from "./scheduler.ts";
+import { Scheduler } from "./scheduler.ts";
+import type { Admission, SchedulerOptions } from "./scheduler-contract.ts";
 import type { DecodeStep, PrefillStep, RowOutcome, Step } from "./step.ts";
 
 const GO_ON: RowOutcome = { kind: "continue" };
@@ -9,11 +10,13 @@ const END: RowOutcome = { kind: "finish", reason: "end" };
 
 function scheduler(options: Partial<SchedulerOptions<Job>> & { waiting?: number } = {}): Scheduler<Job> {
   const { waiting = 8, ...rest } = options;
-  return new Scheduler({ slots: 2, contextTokens: 16, chunkTokens: 4, queue: new FifoQueue<Job>(waiting), ...rest });
+  const everything = { weight: 1, maxRunning: 99, maxWaiting: 99, tokensPerMinute: Number.POSITIVE_INFINITY };
+  const queue = new FairQueue<Job>({ capacity: waiting, share: () => everything, clock: () => 0 });
+  return new Scheduler({ slots: 2, contextTokens: 16, chunkTokens: 4, queue, ...rest });
 }
 
-function generate(id: string, tokens: number, deadline?: number): Job {
-  return { id, tenant: "acme", kind: "generate", tokens, ...(deadline === undefined ? {} : { deadline }) };
+function generate(id: string, tokens: number): Job {
+  return { id, tenant: "acme", kind: "generate", tokens };
 }
 
 /** The next step, which must be a prefill chunk. */
@@ -171,15 +174,24 @@ describe("Scheduler", () => {
   });
 
   it("refuses more waiting jobs than it has room for, and any when draining", () => {
-    const batch = scheduler({ slots: 1, waiting: 2 });
-    expect(["a", "b", "c"].map((id) => batch.submit(generate(id, 1)))).toEqual([
-      { kind: "queued" },
-      { kind: "queued" },
-      { kind: "refused", reason: "QUEUE_FULL" },
+    const batch = scheduler({ slots: 1, waiting: 3 });
+    const queued = { kind: "queued" };
+    // One for the slot, two to wait; the last place is for somebody else.
+    expect(["a", "b", "c", "d"].map((id) => batch.submit(generate(id, 1)))).toEqual([
+      queued,
+      queued,
+      queued,
+      { kind: "refused", reason: "QUEUE_FULL", whose: "tenant" },
     ]);
+    expect(batch.submit({ ...generate("other", 1), tenant: "globex" })).toEqual(queued);
+    expect(batch.submit({ ...generate("third", 1), tenant: "initech" })).toEqual({
+      kind: "refused",
+      reason: "QUEUE_FULL",
+      whose: "everybody",
+    });
     trace(batch, 1);
-    expect(batch.submit(generate("c", 1))).toEqual({ kind: "queued" });
-    expect(endings(batch.drain())).toEqual(["b drained", "c drained"]);
+    expect(batch.submit(generate("d", 1))).toMatchObject({ reason: "QUEUE_FULL" });
+    expect(endings(batch.drain())).toEqual(["b drained", "c drained", "other drained"]);
     expect(batch.submit(generate("d", 1))).toEqual({ kind: "refused", reason: "DRAINING" });
     expect(batch.draining).toBe(true);
     expect(trace(batch, 2)).toEqual(["a@1", "a@2"]);
@@ -251,22 +263,6 @@ describe("Scheduler", () => {
     expect(() => batch.completeDecode(step, [undefined, GO_ON])).toThrow(/no outcome for job a in slot 0/);
     expect(endings(batch.completeDecode(step, [GO_ON]))).toEqual(["b cancelled"]);
     expect(trace(batch, 1)).toEqual(["a@3"]);
-  });
-
-  it("expires jobs in the queue and while running, and tells the next deadline", () => {
-    const batch = scheduler({ slots: 1 });
-    batch.submit(generate("a", 1, 30));
-    batch.submit(generate("b", 1, 20));
-    batch.submit(generate("c", 1));
-    expect(batch.nextDeadline()).toBe(20);
-    const step = chunk(batch);
-    expect(endings(batch.expire(19))).toEqual([]);
-    expect(endings(batch.expire(20))).toEqual(["b expired"]);
-    expect(batch.nextDeadline()).toBe(30);
-    expect(endings(batch.expire(31))).toEqual([]);
-    expect(batch.nextDeadline()).toBeUndefined();
-    expect(endings(complete(batch, step))).toEqual(["a expired"]);
-    expect(shown(chunk(batch))).toBe("c[0,1)!");
   });
 
   it("fails only the jobs of a lost step", () => {

@@ -1,56 +1,10 @@
 import type { AdmissionQueue } from "./admission-queue.ts";
+import { checkJob, checkPresent } from "./checks.ts";
+import { chooseStep } from "./choose-step.ts";
 import type { Ended, Ending, Job } from "./job.ts";
-import { type SlotState, Slots } from "./slots.ts";
-import type { DecodeRow, DecodeStep, PrefillStep, RowOutcome, Step } from "./step.ts";
-
-/** May the head of the queue start in `slot` now? */
-export type Admission =
-  | { readonly kind: "admit" }
-  /** Not yet. It keeps its place, and nobody overtakes it. */
-  | { readonly kind: "wait" }
-  /** Never: it ends as failed. */
-  | { readonly kind: "refuse"; readonly error: unknown };
-
-export interface SchedulerOptions<J extends Job> {
-  /** Rows of the KV cache: how many jobs run at once. */
-  readonly slots: number;
-  /** Positions per slot: prompt and reply together. */
-  readonly contextTokens: number;
-  /**
-   * Most positions per prefill step. Chunk c is always positions c·size to (c+1)·size − 1 of the slot, whatever else
-   * runs, so that a prompt's keys and values are computed the same way every time.
-   */
-  readonly chunkTokens: number;
-  readonly queue: AdmissionQueue<J>;
-  /** Called within {@link Scheduler.plan}, between steps, when a slot is free. A throw refuses the job. @default admits */
-  readonly admit?: (job: J, slot: number) => Admission;
-}
-
-export type Submission =
-  | { readonly kind: "queued" }
-  /** As many jobs wait as may wait. */
-  | { readonly kind: "refused"; readonly reason: "QUEUE_FULL" }
-  /** The worker stops. */
-  | { readonly kind: "refused"; readonly reason: "DRAINING" };
-
-export interface Plan<J extends Job> {
-  /** What to run; undefined when nothing can run until a job arrives. Feed its result back before the next plan. */
-  readonly step: Step<J> | undefined;
-  /** Jobs that admission refused. */
-  readonly ended: readonly Ended<J>[];
-}
-
-export interface SchedulerFigures {
-  readonly slots: number;
-  /** Slots with a job, of either kind below or on their way out. */
-  readonly running: number;
-  readonly prefilling: number;
-  readonly decoding: number;
-  readonly waiting: number;
-  readonly queueCapacity: number;
-  /** Positions of the KV cache in use. */
-  readonly positions: number;
-}
+import type { Admission, Plan, SchedulerFigures, SchedulerOptions, Submission } from "./scheduler-contract.ts";
+import { knownTokens, type SlotState, Slots } from "./slots.ts";
+import type { DecodeStep, PrefillStep, RowOutcome, Step } from "./step.ts";
 
 /**
  * The continuous batch as a state machine: no clock, no model, no I/O.
@@ -63,12 +17,15 @@ export interface SchedulerFigures {
  * Chunks and decode steps alternate while there are both, so a long prompt delays running streams by one chunk per
  * token; prompts take turns chunk by chunk. Admission is strict about the queue's order: a head that has to wait (its
  * persona finds the steering table full) holds back everybody behind it. That wait is bounded, since only running jobs
- * hold what it needs and no new ones start; letting small personas overtake could starve a large one for ever.
+ * hold what it needs and no new ones start; letting small personas overtake could starve a large one for ever. Followers
+ * stand outside of all that: see {@link Follower}.
  */
 export class Scheduler<J extends Job> {
   readonly #options: SchedulerOptions<J>;
   readonly #queue: AdmissionQueue<J>;
   readonly #slots: Slots<J>;
+  /** Followers that came since the last plan. */
+  readonly #arrived = new Map<string, J>();
   #inFlight: Step<J> | undefined;
   #lastStep: Step<J>["kind"] = "decode";
   #accepting = true;
@@ -85,32 +42,29 @@ export class Scheduler<J extends Job> {
   }
 
   /**
-   * Put a job into the queue.
+   * Put a job into the queue; a follower is looked at in the next plan.
    *
    * @throws RangeError for a job that could never run: the caller checks prompts first, and can say more about them
    */
   submit(job: J): Submission {
-    const { contextTokens } = this.#options;
-    if (!Number.isSafeInteger(job.tokens) || job.tokens < 1 || job.tokens > contextTokens) {
-      throw new RangeError(`job ${job.id}: ${job.tokens} tokens, a slot takes 1 to ${contextTokens}`);
-    }
-    const { promptTokens = job.tokens } = job;
-    if (!Number.isSafeInteger(promptTokens) || promptTokens < 0 || promptTokens > job.tokens) {
-      throw new RangeError(`job ${job.id}: a prompt of ${promptTokens} of its ${job.tokens} tokens`);
-    }
-    if (this.#queue.has(job.id) || this.#slots.slotOf(job.id) !== undefined) {
+    checkJob(job, this.#options.contextTokens);
+    if (this.#queue.has(job.id) || this.#arrived.has(job.id) || this.#slots.slotOf(job.id) !== undefined) {
       throw new RangeError(`job ${job.id} is here already`);
     }
     if (!this.#accepting) return { kind: "refused", reason: "DRAINING" };
-    if (!this.#queue.offer(job)) return { kind: "refused", reason: "QUEUE_FULL" };
-    return { kind: "queued" };
+    if (job.follower !== undefined) {
+      this.#arrived.set(job.id, job);
+      return { kind: "queued" };
+    }
+    const refusal = this.#queue.offer(job, this.#slots.free());
+    return refusal === undefined ? { kind: "queued" } : { kind: "refused", ...refusal };
   }
 
   /** Let waiting jobs in, and say what to run next. @throws Error while a step is in flight */
   plan(): Plan<J> {
     if (this.#inFlight !== undefined) throw new Error("the step in flight has not been completed");
-    const ended = this.#admit();
-    this.#inFlight = this.#choose();
+    const ended = [...this.#admit(), ...this.#admitFollowers(), ...this.#endFollowers()];
+    this.#inFlight = chooseStep(this.#slots, this.#options.chunkTokens, this.#lastStep);
     if (this.#inFlight !== undefined) this.#lastStep = this.#inFlight.kind;
     return { step: this.#inFlight, ended };
   }
@@ -118,6 +72,7 @@ export class Scheduler<J extends Job> {
   /** A chunk is done. For the last chunk of a `generate` job, `outcome` is that of its first token. */
   completePrefill(step: PrefillStep<J>, outcome: RowOutcome): Ended<J>[] {
     this.#land(step);
+    this.#slots.count(step.slot, step.end - step.start);
     this.#settlePrefill(step, outcome);
     return this.#freeLeaving();
   }
@@ -138,6 +93,7 @@ export class Scheduler<J extends Job> {
     this.#land(step);
     step.rows.forEach((row, slot) => {
       const outcome = outcomes[slot];
+      if (row.kind === "decode") this.#slots.count(slot, 1);
       if (row.kind === "decode" && outcome !== undefined) this.#settleDecode(slot, row, outcome);
     });
     return this.#freeLeaving();
@@ -161,28 +117,18 @@ export class Scheduler<J extends Job> {
     return this.#end(id, { kind: "cancelled" });
   }
 
-  /** End the jobs whose deadline is at or before `now`. */
-  expire(now: number): Ended<J>[] {
-    return this.#live()
-      .filter((job) => job.deadline !== undefined && job.deadline <= now)
-      .flatMap((job) => this.#end(job.id, { kind: "expired" }));
-  }
-
-  /** The earliest deadline of a job that waits or runs: when to call {@link expire} at the latest. */
-  nextDeadline(): number | undefined {
-    const deadlines = this.#live().flatMap((job) => job.deadline ?? []);
-    return deadlines.length === 0 ? undefined : deadlines.reduce((a, b) => Math.min(a, b));
-  }
-
   /** Take no more jobs and send the waiting ones away; what runs goes on to its end. */
   drain(): Ended<J>[] {
     this.#accepting = false;
-    return [...this.#queue.jobs()].flatMap((job) => this.#end(job.id, { kind: "drained" }));
+    const waiting = [...this.#queue.jobs(), ...this.#arrived.values()];
+    return waiting.flatMap((job) => this.#end(job.id, { kind: "drained" }));
   }
 
   /** Drain, and end what runs as well: the time for draining is over, or the runtime is broken. */
   stop(): Ended<J>[] {
-    return [...this.drain(), ...this.#live().flatMap((job) => this.#end(job.id, { kind: "drained" }))];
+    const ended = this.drain();
+    const running = this.#slots.states.flatMap((state) => ("job" in state ? [state.job] : []));
+    return [...ended, ...running.flatMap((job) => this.#end(job.id, { kind: "drained" }))];
   }
 
   get draining(): boolean {
@@ -191,7 +137,7 @@ export class Scheduler<J extends Job> {
 
   /** No job waits or runs. */
   get empty(): boolean {
-    return this.#queue.size === 0 && this.#slots.states.every((state) => state.kind === "free");
+    return this.#queue.size + this.#arrived.size === 0 && this.#slots.states.every((state) => state.kind === "free");
   }
 
   /** One state per slot, as of now. */
@@ -213,72 +159,110 @@ export class Scheduler<J extends Job> {
     };
   }
 
+  /** Followers whose last token was prefilled before it was known to be the last. */
+  #endFollowers(): Ended<J>[] {
+    for (const slot of this.#slots.followers()) {
+      const state = this.#slots.state(slot);
+      if (state.kind !== "prefilling" || state.job.follower?.closed !== true) continue;
+      if (state.next >= knownTokens(state.job)) this.#finish(slot, state.job, "prefilled");
+    }
+    return this.#freeLeaving();
+  }
+
   #admit(): Ended<J>[] {
     const ended: Ended<J>[] = [];
     for (;;) {
       const slot = this.#slots.lowestFree();
+      if (slot === undefined && this.#slots.followers().length === 0) return ended;
       const job = this.#queue.head();
-      if (slot === undefined || job === undefined) return ended;
+      if (job === undefined) return ended;
+      if (slot === undefined) {
+        ended.push(...this.#displace());
+        continue;
+      }
       const admission = this.#ask(job, slot);
-      if (admission.kind === "wait") return ended;
-      this.#queue.remove(job.id);
-      if (admission.kind === "admit") this.#slots.occupy(slot, job);
-      else ended.push({ job, ending: { kind: "failed", error: admission.error } });
+      if (admission.kind === "wait") {
+        // What a follower holds may be what the head waits for; it is let go once the caller has heard of it.
+        ended.push(...this.#displace());
+        return ended;
+      }
+      if (admission.kind === "admit") {
+        this.#queue.take(job);
+        this.#slots.occupy(slot, job, admission.present ?? 0);
+      } else {
+        this.#queue.remove(job.id);
+        ended.push({ job, ending: { kind: "failed", error: admission.error } });
+      }
     }
+  }
+
+  /** A slot that nobody waits for, now or never. */
+  #admitFollowers(): Ended<J>[] {
+    const ended: Ended<J>[] = [];
+    for (const job of this.#arrived.values()) {
+      const slot = this.#slots.lowestFree();
+      const isWanted = slot === undefined || this.#queue.head() !== undefined;
+      const admission: Admission = isWanted ? { kind: "wait" } : this.#ask(job, slot);
+      if (!isWanted && admission.kind === "admit") this.#slots.occupy(slot, job, admission.present ?? 0);
+      else if (admission.kind === "refuse") ended.push({ job, ending: { kind: "failed", error: admission.error } });
+      else ended.push({ job, ending: { kind: "displaced" } });
+    }
+    this.#arrived.clear();
+    return ended;
+  }
+
+  /** One follower gives way: the one in the highest slot, so that decode steps get no wider. */
+  #displace(): Ended<J>[] {
+    const done = this.#endFollowers();
+    if (done.length > 0) return done;
+    const slot = this.#slots.followers().at(-1);
+    const state = slot === undefined ? undefined : this.#slots.state(slot);
+    if (slot === undefined || state?.kind !== "prefilling") return [];
+    this.#slots.leave(slot, state.job, { kind: "displaced" });
+    return this.#freeLeaving();
   }
 
   #ask(job: J, slot: number): Admission {
     try {
-      return this.#options.admit?.(job, slot) ?? { kind: "admit" };
+      const admission = this.#options.admit?.(job, slot) ?? { kind: "admit" };
+      if (admission.kind === "admit") checkPresent(job, admission.present ?? 0, this.#options.chunkTokens);
+      return admission;
     } catch (error) {
       return { kind: "refuse", error };
     }
   }
 
-  #choose(): Step<J> | undefined {
-    const prefill = this.#slots.nextToPrefill();
-    const highest = this.#slots.highestDecoding();
-    if (prefill !== undefined && (highest === undefined || this.#lastStep === "decode")) return this.#chunk(prefill);
-    return highest === undefined ? undefined : { kind: "decode", rows: this.#rows(highest + 1) };
-  }
-
-  #chunk(slot: number): PrefillStep<J> {
+  #settlePrefill({ slot, job, end, isLast }: PrefillStep<J>, outcome: RowOutcome): void {
     const state = this.#slots.state(slot);
-    if (state.kind !== "prefilling") throw new Error(`slot ${slot} has its turn to prefill but is ${state.kind}`);
-    const { job, next: start } = state;
-    const { chunkTokens } = this.#options;
-    const { promptTokens = job.tokens } = job;
-    const phase = start < promptTokens ? "prompt" : "generated";
-    const boundary = (Math.floor(start / chunkTokens) + 1) * chunkTokens;
-    const end = Math.min(boundary, phase === "prompt" ? promptTokens : job.tokens);
-    return { kind: "prefill", slot, job, start, end, phase, isLast: end === job.tokens };
-  }
-
-  #rows(count: number): DecodeRow<J>[] {
-    return this.#slots.states.slice(0, count).map((state) => {
-      if (state.kind === "decoding") return { kind: "decode", job: state.job, position: state.next };
-      return { kind: "idle", position: state.kind === "prefilling" ? state.next : 0 };
-    });
-  }
-
-  #settlePrefill(step: PrefillStep<J>, outcome: RowOutcome): void {
-    const { slot, job, end } = step;
-    if (this.#slots.state(slot).kind === "leaving") return;
-    const ending = endingOf(outcome);
-    if (ending !== undefined) this.#slots.leave(slot, job, ending);
-    else if (step.isLast && job.kind === "prefill") this.#finish(slot, job, "prefilled");
-    else if (end >= this.#options.contextTokens) this.#finish(slot, job, "context");
-    else this.#slots.advancePrefill(slot, job, end);
+    if (state.kind !== "prefilling") return;
+    if (outcome.kind === "continue" || outcome.kind === "rewind") {
+      if (isLast && job.kind === "prefill") this.#finish(slot, job, "prefilled");
+      else if (end >= this.#options.contextTokens) this.#finish(slot, job, "context");
+      else if (outcome.kind === "continue") this.#slots.advancePrefill(slot, end);
+      else if (isLast) this.#rewind(slot, job, outcome.from, end);
+      else this.#fail(slot, job, new RangeError(`job ${job.id}: no token was sampled that it could go back before`));
+    } else this.#slots.leave(slot, job, endingOf(outcome));
   }
 
   #settleDecode(slot: number, { job, position }: { job: J; position: number }, outcome: RowOutcome): void {
     if (this.#slots.state(slot).kind === "leaving") return;
-    const ending = endingOf(outcome);
     const next = position + 1;
-    if (ending !== undefined) this.#slots.leave(slot, job, ending);
-    // A full slot has no unwritten position to point at: it must not be in another step.
-    else if (next >= this.#options.contextTokens) this.#finish(slot, job, "context");
-    else this.#slots.advanceDecode(slot, job, next);
+    if (outcome.kind === "continue" || outcome.kind === "rewind") {
+      // A full slot has no unwritten position to point at: it must not be in another step.
+      if (next >= this.#options.contextTokens) this.#finish(slot, job, "context");
+      else if (outcome.kind === "continue") this.#slots.advanceDecode(slot, job, next);
+      else this.#rewind(slot, job, outcome.from, next);
+    } else this.#slots.leave(slot, job, endingOf(outcome));
+  }
+
+  #rewind(slot: number, job: J, from: number, goal: number): void {
+    if (!Number.isSafeInteger(from) || from < 0 || from > goal) {
+      this.#fail(slot, job, new RangeError(`job ${job.id} goes back to ${from}, it is at ${goal}`));
+    } else this.#slots.rewind(slot, job, from, goal);
+  }
+
+  #fail(slot: number, job: J, error: unknown): void {
+    this.#slots.leave(slot, job, { kind: "failed", error });
   }
 
   #finish(slot: number, job: J, reason: "context" | "prefilled"): void {
@@ -286,7 +270,8 @@ export class Scheduler<J extends Job> {
   }
 
   #end(id: string, ending: Ending): Ended<J>[] {
-    const waiting = this.#queue.remove(id);
+    const waiting = this.#queue.remove(id) ?? this.#arrived.get(id);
+    this.#arrived.delete(id);
     if (waiting !== undefined) return [{ job: waiting, ending }];
     const slot = this.#slots.slotOf(id);
     if (slot === undefined) return [];
@@ -299,17 +284,11 @@ export class Scheduler<J extends Job> {
     const ended: Ended<J>[] = [];
     this.#slots.states.forEach((state, slot) => {
       if (state.kind !== "leaving") return;
-      this.#slots.free(slot, state.job);
+      if (state.job.follower === undefined) this.#queue.settle(state.job, this.#slots.computed(slot));
+      this.#slots.release(slot, state.job);
       ended.push({ job: state.job, ending: state.ending, slot });
     });
     return ended;
-  }
-
-  #live(): J[] {
-    const running = this.#slots.states.flatMap((state) =>
-      state.kind === "prefilling" || state.kind === "decoding" ? [state.job] : [],
-    );
-    return [...running, ...this.#queue.jobs()];
   }
 
   #land(step: Step<J>): void {
@@ -322,8 +301,7 @@ export class Scheduler<J extends Job> {
   }
 }
 
-function endingOf(outcome: RowOutcome): Ending | undefined {
-  if (outcome.kind === "continue") return undefined;
+function endingOf(outcome: Extract<RowOutcome, { kind: "finish" | "fail" }>): Ending {
   return outcome.kind === "finish"
     ? { kind: "finished", reason: outcome.reason }
     : { kind: "failed", error: outcome.error };

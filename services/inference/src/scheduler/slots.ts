@@ -4,13 +4,20 @@ import type { Ending, Job } from "./job.ts";
  * One row of the KV cache.
  *
  * - `free`: nothing in it is needed
- * - `prefilling`: positions before `next` hold the prompt
+ * - `prefilling`: positions before `next` hold what came so far; those up to `goal` are prefilled next. `repeats`: it decoded
+ *   before, some of its positions are computed anew, and its newest token goes to `goal`
  * - `decoding`: positions before `next` hold prompt and reply; the newest token goes to `next`
  * - `leaving`: the job ended while a step was in flight; free when the step is over
  */
 export type SlotState<J extends Job> =
   | { readonly kind: "free" }
-  | { readonly kind: "prefilling"; readonly job: J; readonly next: number }
+  | {
+      readonly kind: "prefilling";
+      readonly job: J;
+      readonly next: number;
+      readonly goal: number;
+      readonly repeats: boolean;
+    }
   | { readonly kind: "decoding"; readonly job: J; readonly next: number }
   | { readonly kind: "leaving"; readonly job: J; readonly ending: Ending };
 
@@ -20,9 +27,12 @@ export class Slots<J extends Job> {
   readonly #slotOf = new Map<string, number>();
   /** Prefilling slots; the first has waited longest for a chunk. */
   readonly #prefillTurns: number[] = [];
+  /** Positions computed for the job in each slot. */
+  readonly #computed: number[];
 
   constructor(count: number) {
     this.#states = Array.from({ length: count }, () => ({ kind: "free" }));
+    this.#computed = new Array(count).fill(0);
   }
 
   get states(): readonly SlotState<J>[] {
@@ -39,6 +49,15 @@ export class Slots<J extends Job> {
     return this.#slotOf.get(id);
   }
 
+  /** Positions computed so far for the job in `slot`, again and again where they were computed again. */
+  computed(slot: number): number {
+    return this.#computed[slot] ?? 0;
+  }
+
+  free(): number {
+    return this.#states.filter((state) => state.kind === "free").length;
+  }
+
   /** The lowest one: a decode step runs over every slot up to the highest in use. */
   lowestFree(): number | undefined {
     const slot = this.#states.findIndex((state) => state.kind === "free");
@@ -50,24 +69,47 @@ export class Slots<J extends Job> {
     return slot < 0 ? undefined : slot;
   }
 
-  nextToPrefill(): number | undefined {
-    return this.#prefillTurns[0];
+  /** Slots of followers. */
+  followers(): number[] {
+    return [...this.#states.keys()].filter((slot) => {
+      const state = this.state(slot);
+      return state.kind === "prefilling" && state.job.follower !== undefined;
+    });
   }
 
-  occupy(slot: number, job: J): void {
-    this.#states[slot] = { kind: "prefilling", job, next: 0 };
+  /** The slot whose turn it is: followers come after everybody, and only with tokens that are there. */
+  nextToPrefill(): number | undefined {
+    const jobOf = (slot: number) => {
+      const state = this.state(slot);
+      return state.kind === "prefilling" ? state : undefined;
+    };
+    return (
+      this.#prefillTurns.find((slot) => jobOf(slot)?.job.follower === undefined) ??
+      this.#prefillTurns.find((slot) => {
+        const state = jobOf(slot);
+        return state !== undefined && knownTokens(state.job) > state.next;
+      })
+    );
+  }
+
+  /** @param present - positions whose keys and values are there already */
+  occupy(slot: number, job: J, present: number): void {
+    this.#states[slot] = { kind: "prefilling", job, next: present, goal: job.tokens, repeats: false };
     this.#slotOf.set(job.id, slot);
+    this.#computed[slot] = 0;
     this.#prefillTurns.push(slot);
   }
 
   /** A chunk is in: the slot goes to the end of the prefill turns, or on to decoding. */
-  advancePrefill(slot: number, job: J, next: number): void {
+  advancePrefill(slot: number, next: number): void {
+    const state = this.state(slot);
+    if (state.kind !== "prefilling") throw new Error(`slot ${slot} is ${state.kind}`);
     this.#leaveTurns(slot);
-    if (next < job.tokens) {
-      this.#states[slot] = { kind: "prefilling", job, next };
+    if (next < state.goal) {
+      this.#states[slot] = { ...state, next };
       this.#prefillTurns.push(slot);
     } else {
-      this.#states[slot] = { kind: "decoding", job, next };
+      this.#states[slot] = { kind: "decoding", job: state.job, next };
     }
   }
 
@@ -75,11 +117,26 @@ export class Slots<J extends Job> {
     this.#states[slot] = { kind: "decoding", job, next };
   }
 
+  /** Compute positions `from` to `goal` − 1 anew, then decode on from `goal`. */
+  rewind(slot: number, job: J, from: number, goal: number): void {
+    this.#leaveTurns(slot);
+    if (from === goal) {
+      this.#states[slot] = { kind: "decoding", job, next: goal };
+    } else {
+      this.#states[slot] = { kind: "prefilling", job, next: from, goal, repeats: true };
+      this.#prefillTurns.push(slot);
+    }
+  }
+
+  count(slot: number, positions: number): void {
+    this.#computed[slot] = this.computed(slot) + positions;
+  }
+
   leave(slot: number, job: J, ending: Ending): void {
     this.#states[slot] = { kind: "leaving", job, ending };
   }
 
-  free(slot: number, job: J): void {
+  release(slot: number, job: J): void {
     this.#leaveTurns(slot);
     this.#states[slot] = { kind: "free" };
     this.#slotOf.delete(job.id);
@@ -89,4 +146,9 @@ export class Slots<J extends Job> {
     const turn = this.#prefillTurns.indexOf(slot);
     if (turn >= 0) this.#prefillTurns.splice(turn, 1);
   }
+}
+
+/** Tokens of a job that can be prefilled now. */
+export function knownTokens({ tokens, follower }: Job): number {
+  return follower === undefined ? tokens : Math.min(tokens, follower.available);
 }

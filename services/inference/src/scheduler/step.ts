@@ -8,14 +8,16 @@ export interface PrefillStep<J extends Job> {
   readonly kind: "prefill";
   readonly slot: number;
   readonly job: J;
-  /** A multiple of the chunk size, or where the phase changes. */
+  /** A multiple of the chunk size, or where the phase changes, a rewind begins or a follower stood. */
   readonly start: number;
-  /** Exclusive: the next multiple of the chunk size, or the end of the phase. */
+  /** Exclusive: the next multiple of the chunk size, or the end of the phase or of what is known. */
   readonly end: number;
   /** Which part of the sequence the positions belong to; a chunk is never in both. */
   readonly phase: Phase;
   /** After it a `generate` job has the hidden state of its first token, and a `prefill` job is over. */
   readonly isLast: boolean;
+  /** The positions were computed before: after a rewind, with tokens of the reply among them. */
+  readonly repeats: boolean;
 }
 
 /** One row of a decode step. The attention kernel writes a key and a value for every row, wanted or not. */
@@ -38,6 +40,11 @@ export type Step<J extends Job> = PrefillStep<J> | DecodeStep<J>;
 export type RowOutcome =
   /** The chunk is in, or a token was sampled and is to be written by the next decode step. */
   | { readonly kind: "continue" }
+  /**
+   * A token was sampled and is to be written; but before that, positions `from` and up are computed anew from the tokens so
+   * far, in chunks. `from` is 0 to the position of that token, where it is the same as to continue.
+   */
+  | { readonly kind: "rewind"; readonly from: number }
   /** A token was sampled and is the last one; or the job has what it wanted. */
   | { readonly kind: "finish"; readonly reason: Exclude<FinishReason, "prefilled"> }
   /** This row alone is lost. */

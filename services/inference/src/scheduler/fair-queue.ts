@@ -1,0 +1,198 @@
+import type { AdmissionQueue, Refusal } from "./admission-queue.ts";
+import type { Job } from "./job.ts";
+import { TokenBuckets } from "./token-buckets.ts";
+
+/** What a tenant may take. */
+export interface TenantShare {
+  /** Tokens relative to other tenants that wait, above 0. */
+  readonly weight: number;
+  /** Jobs that run at once, at least 1; infinite for as many as there are slots. */
+  readonly maxRunning: number;
+  /** Jobs that wait, at least 1; infinite for no limit of its own. */
+  readonly maxWaiting: number;
+  /** Above 0; infinite for no limit. */
+  readonly tokensPerMinute: number;
+}
+
+export interface FairQueueOptions {
+  /** Most jobs that can wait while no slot is free, at least 1. */
+  readonly capacity: number;
+  /** Asked whenever it matters, since shares change while jobs wait and run. */
+  readonly share: (tenant: string) => TenantShare;
+  /** Milliseconds that never run backwards, for tokens per minute. */
+  readonly clock: () => number;
+}
+
+/** One tenant's waiting jobs and its account. */
+interface Lane<J extends Job> {
+  readonly tenant: string;
+  /** Insertion order is arrival order, and a job leaves from the middle as cheaply as from the front. */
+  readonly waiting: Map<string, J>;
+  running: number;
+  /** Tokens: what it was credited less what it was charged. Below 0 it has had more than its share of late. */
+  balance: number;
+  /** Of equals, the one whose turn is longest ago comes first. */
+  lastTurn: number;
+}
+
+/**
+ * Weighted deficit round robin in tokens between tenants, first come first served within one.
+ *
+ * Every tenant has an account. A job is charged when it is let in, with all that it may take, and settled with what it took
+ * when it is over. Next is the tenant whose balance per weight is highest; when all who could be next are below 0, they are
+ * credited in proportion to their weights until one of them is not (rounds of a quantum as small as can be, and as many of
+ * them at once as it takes). Credit that is not used lapses: a tenant that comes back has its turn soon and no hoard. A
+ * tenant alone takes every slot; once others wait, it waits for its turn at every slot that gets free.
+ *
+ * The bound: over any time in which two tenants always have jobs that could be let in, and keep their weights w and v, what
+ * they are charged net of settlements, each divided by its weight, differs by at most (slots + 1) · M · (1/w + 1/v), where M is
+ * the most that a job is charged; by M · (1/w + 1/v) where every job takes what it is charged. For both are credited alike, and
+ * a balance stays above −M and below what settlements can still bring. Jobs that compute positions again and take more than
+ * they were charged, up to M more, widen it by slots · M · (1/w + 1/v).
+ *
+ * Of the waiting room, a tenant may have as much as is left free beside it: half of it alone, a third each of two who
+ * flood; so there is always room for somebody who has nothing waiting.
+ */
+export class FairQueue<J extends Job> implements AdmissionQueue<J> {
+  readonly capacity: number;
+  readonly #share: (tenant: string) => TenantShare;
+  readonly #buckets: TokenBuckets;
+  readonly #lanes = new Map<string, Lane<J>>();
+  readonly #laneOf = new Map<string, Lane<J>>();
+  #chosen: J | undefined;
+  #turn = 0;
+
+  constructor({ capacity, share, clock }: FairQueueOptions) {
+    if (!Number.isSafeInteger(capacity) || capacity < 1) {
+      throw new RangeError(`queue capacity must be a positive integer, not ${capacity}`);
+    }
+    this.capacity = capacity;
+    this.#share = share;
+    this.#buckets = new TokenBuckets(clock);
+  }
+
+  get size(): number {
+    return this.#laneOf.size;
+  }
+
+  offer(job: J, freeSlots: number): Refusal | undefined {
+    const share = this.#share(job.tenant);
+    const left = this.capacity - Math.max(0, this.size - freeSlots);
+    if (left <= 0) return { reason: "QUEUE_FULL", whose: "everybody" };
+    const own = Math.max(0, (this.#lanes.get(job.tenant)?.waiting.size ?? 0) - freeSlots);
+    if (own >= Math.min(left, share.maxWaiting)) return { reason: "QUEUE_FULL", whose: "tenant" };
+    const retryAfterMillis = this.#buckets.pay(job.tenant, costOf(job), share.tokensPerMinute);
+    if (retryAfterMillis > 0) return { reason: "RATE_LIMITED", retryAfterMillis };
+    const lane = this.#lane(job.tenant);
+    lane.waiting.set(job.id, job);
+    this.#laneOf.set(job.id, lane);
+    return undefined;
+  }
+
+  has(id: string): boolean {
+    return this.#laneOf.has(id);
+  }
+
+  head(): J | undefined {
+    if (this.#chosen === undefined || !this.#mayRun(this.#laneOf.get(this.#chosen.id))) this.#chosen = this.#choose();
+    return this.#chosen;
+  }
+
+  take(job: J): void {
+    const lane = this.#leave(job.id);
+    if (lane === undefined) throw new Error(`job ${job.id} does not wait`);
+    lane.running++;
+    lane.balance -= costOf(job);
+    lane.lastTurn = ++this.#turn;
+    this.#lapse(lane);
+  }
+
+  settle(job: J, tokens: number): void {
+    const lane = this.#lanes.get(job.tenant);
+    if (lane === undefined || lane.running === 0) throw new Error(`job ${job.id} does not run`);
+    lane.running--;
+    const rest = costOf(job) - tokens;
+    lane.balance += rest;
+    this.#lapse(lane);
+    // What a job computes again is its tenant's share of the worker, but no token of prompt or reply.
+    this.#buckets.giveBack(job.tenant, Math.max(0, rest), this.#share(job.tenant).tokensPerMinute);
+  }
+
+  remove(id: string): J | undefined {
+    const job = this.#laneOf.get(id)?.waiting.get(id);
+    const lane = this.#leave(id);
+    if (job === undefined || lane === undefined) return undefined;
+    this.#lapse(lane);
+    this.#buckets.giveBack(job.tenant, costOf(job), this.#share(job.tenant).tokensPerMinute);
+    return job;
+  }
+
+  *jobs(): Iterable<J> {
+    for (const lane of this.#lanes.values()) yield* lane.waiting.values();
+  }
+
+  #choose(): J | undefined {
+    const ready = [...this.#lanes.values()].filter((lane) => this.#mayRun(lane));
+    let next: { lane: Lane<J>; perWeight: number } | undefined;
+    for (const lane of ready) {
+      const perWeight = lane.balance / this.#share(lane.tenant).weight;
+      const isBefore =
+        next === undefined ||
+        perWeight > next.perWeight ||
+        (perWeight === next.perWeight && lane.lastTurn < next.lane.lastTurn);
+      if (isBefore) next = { lane, perWeight };
+    }
+    if (next === undefined) return undefined;
+    if (next.perWeight < 0) {
+      this.#credit(-next.perWeight);
+      // Rounding must not leave the one whose turn it is a hair short of it.
+      next.lane.balance = 0;
+    }
+    return next.lane.waiting.values().next().value;
+  }
+
+  /** Who has nothing to let in pays its debt off as the others do, and earns nothing beyond. */
+  #credit(perWeight: number): void {
+    for (const lane of this.#lanes.values()) {
+      if (lane.balance < 0) {
+        lane.balance = Math.min(0, lane.balance + perWeight * this.#share(lane.tenant).weight);
+        this.#lapse(lane);
+      }
+    }
+  }
+
+  #mayRun(lane: Lane<J> | undefined): boolean {
+    return lane !== undefined && lane.waiting.size > 0 && lane.running < this.#share(lane.tenant).maxRunning;
+  }
+
+  #lane(tenant: string): Lane<J> {
+    let lane = this.#lanes.get(tenant);
+    if (lane === undefined) {
+      lane = { tenant, waiting: new Map(), running: 0, balance: 0, lastTurn: 0 };
+      this.#lanes.set(tenant, lane);
+    }
+    return lane;
+  }
+
+  #leave(id: string): Lane<J> | undefined {
+    const lane = this.#laneOf.get(id);
+    if (this.#chosen?.id === id) this.#chosen = undefined;
+    this.#laneOf.delete(id);
+    lane?.waiting.delete(id);
+    return lane;
+  }
+
+  #lapse(lane: Lane<J>): void {
+    if (lane.waiting.size > 0) return;
+    lane.balance = Math.min(0, lane.balance);
+    if (lane.running > 0) return;
+    if (lane.balance === 0) this.#lanes.delete(lane.tenant);
+    // Nobody has had less than another of what nobody wanted.
+    else if (this.size === 0 && ![...this.#lanes.values()].some(({ running }) => running > 0)) this.#lanes.clear();
+  }
+}
+
+/** Tokens that a job may take, at most. */
+function costOf({ tokens, replyTokens = 0 }: Job): number {
+  return tokens + replyTokens;
+}

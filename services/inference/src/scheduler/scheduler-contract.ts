@@ -1,0 +1,55 @@
+import type { AdmissionQueue, Refusal } from "./admission-queue.ts";
+import type { Ended, Job } from "./job.ts";
+import type { Step } from "./step.ts";
+
+/** May the head of the queue start in `slot` now? */
+export type Admission =
+  /**
+   * It starts. `present`: keys and values of its first positions are in the slot already, up to a multiple of the chunk
+   * size and never of its last token. @default 0
+   */
+  | { readonly kind: "admit"; readonly present?: number }
+  /** Not yet. It keeps its place, and nobody overtakes it. */
+  | { readonly kind: "wait" }
+  /** Never: it ends as failed. */
+  | { readonly kind: "refuse"; readonly error: unknown };
+
+export interface SchedulerOptions<J extends Job> {
+  /** Rows of the KV cache: how many jobs run at once. */
+  readonly slots: number;
+  /** Positions per slot: prompt and reply together. */
+  readonly contextTokens: number;
+  /**
+   * Most positions per prefill step. Chunk c is always positions c·size to (c+1)·size − 1 of the slot, whatever else
+   * runs, so that a prompt's keys and values are computed the same way every time.
+   */
+  readonly chunkTokens: number;
+  readonly queue: AdmissionQueue<J>;
+  /** Called within `plan`, between steps, when a slot is free. A throw refuses the job. @default admits */
+  readonly admit?: (job: J, slot: number) => Admission;
+}
+
+export type Submission =
+  | { readonly kind: "queued" }
+  | ({ readonly kind: "refused" } & Refusal)
+  /** The worker stops. */
+  | { readonly kind: "refused"; readonly reason: "DRAINING" };
+
+export interface Plan<J extends Job> {
+  /** What to run; undefined when nothing can run until a job arrives or leaves. Feed its result back before the next plan. */
+  readonly step: Step<J> | undefined;
+  /** Jobs that admission refused, and followers that are done or had to give way. */
+  readonly ended: readonly Ended<J>[];
+}
+
+export interface SchedulerFigures {
+  readonly slots: number;
+  /** Slots with a job, of either kind below or on their way out. */
+  readonly running: number;
+  readonly prefilling: number;
+  readonly decoding: number;
+  readonly waiting: number;
+  readonly queueCapacity: number;
+  /** Positions of the KV cache in use. */
+  readonly positions: number;
+}
