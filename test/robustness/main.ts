@@ -52,7 +52,8 @@ function readFlags(): Flags | string {
       options: { kills: text, seed: text, json: flag, help: flag },
     });
     if (values.help) return "help";
-    if (positionals.join(" ") !== "registry") return `nothing is called "${positionals.join(" ")}"`;
+    const name = positionals.join(" ");
+    if (name !== "registry") return name === "" ? "nothing is named to be tried" : `nothing is called "${name}"`;
     return {
       kills: wholeNumber("kills", values.kills ?? String(DEFAULT_KILLS), 1, MAX_KILLS),
       seed: wholeNumber("seed", values.seed ?? String(Date.now() % 1_000_000), 0, MAX_SEED),
