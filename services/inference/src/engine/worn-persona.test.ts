@@ -213,3 +213,57 @@ describe("governed from outside", () => {
     expect(pinned.refresh()).toBeUndefined();
   });
 });
+
+describe("lowered by the guard", () => {
+  test("a persona acts so from the next step on, and the change is no switch", () => {
+    const { worn: one } = worn(tableOf(4), ONE, { gain: 0.8 });
+    one.admit();
+    expect(one.alphaHundredths).toBe(40);
+    const { lease } = one.steering;
+    one.lower(30);
+    expect(one.steering).toMatchObject({ gain: 0.6, lease });
+    expect([one.gain, one.alphaHundredths]).toEqual([0.6, 30]);
+    expect(one.refresh()).toBeUndefined();
+    one.lower(0);
+    expect([one.steering.gain, one.alphaHundredths]).toEqual([0, 0]);
+  });
+
+  test("it stays lowered, and another persona starts at its own alpha, as does the first one after it", () => {
+    const { source, worn: follower } = worn(tableOf(4), ONE);
+    follower.admit();
+    follower.lower(10);
+    source.persona = TWO;
+    expect(follower.refresh()).toMatchObject({ persona: TWO, gain: 1 });
+    source.persona = ONE;
+    expect(follower.refresh()).toMatchObject({ persona: ONE, gain: 1 });
+  });
+
+  test("another revision of the same rows stays lowered", () => {
+    const { source, worn: follower } = worn(tableOf(4), ONE);
+    follower.admit();
+    follower.lower(10);
+    source.persona = { ...ONE, revision: "again" };
+    expect(follower.refresh()).toMatchObject({ gain: 0.2 });
+  });
+
+  test("a policy's cap acts where it is lower still, and the guard's where that is", () => {
+    const table = tableOf(4);
+    let capHundredths = 50;
+    const standing = (): Standing => ({ kind: "served", capHundredths });
+    const one = new WornPersona(table, { current: () => ONE, follow: false, gain: 1, standing });
+    one.admit();
+    one.lower(30);
+    capHundredths = 20;
+    expect(one.refresh()).toMatchObject({ gain: 0.4 });
+    capHundredths = 50;
+    expect(one.refresh()).toMatchObject({ gain: 0.6 });
+  });
+
+  test("nobody's alpha is 0 and stays so", () => {
+    const { worn: none } = worn(tableOf(1), undefined);
+    none.admit();
+    none.lower(0);
+    expect([none.alphaHundredths, none.steering]).toEqual([0, UNSTEERED]);
+    expect(none.refresh()).toBeUndefined();
+  });
+});

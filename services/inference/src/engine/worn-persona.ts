@@ -38,6 +38,8 @@ export class WornPersona {
   #persona: LoadedPersona | undefined;
   #gain: number;
   #steering: RowSteering = UNSTEERED;
+  /** Effective alpha that the guard has left of a persona, by its rows. */
+  #lowered: { readonly rowsId: string; readonly alphaHundredths: number } | undefined;
 
   constructor(table: SteeringTable, source: PersonaSource) {
     this.#table = table;
@@ -50,9 +52,14 @@ export class WornPersona {
     return this.#persona;
   }
 
-  /** As it acts: what the call asked for, lowered where a policy that came later says so. */
+  /** As it acts: what the call asked for, lowered where a policy that came later or the guard says so. */
   get gain(): number {
     return this.#gain;
+  }
+
+  /** Effective alpha as it acts, in hundredths; 0 for none. */
+  get alphaHundredths(): number {
+    return this.#persona === undefined ? 0 : effectiveAlpha([this.#persona.largestAlphaHundredths], this.#gain);
   }
 
   get steering(): RowSteering {
@@ -101,7 +108,19 @@ export class WornPersona {
     this.#persona = next;
     this.#gain = gain;
     this.#steering = steering;
+    if (next?.rowsId !== this.#lowered?.rowsId) this.#lowered = undefined;
     return { persona: next, gain, micros: (performance.now() - started) * 1000 };
+  }
+
+  /**
+   * Between steps: lower what is worn to an effective alpha, for as long as it is worn. It is lowered as a whole, through the
+   * gain; a persona that is taken on later, this one again included, starts at its own alpha.
+   */
+  lower(alphaHundredths: number): void {
+    if (this.#persona === undefined) return;
+    this.#lowered = { rowsId: this.#persona.rowsId, alphaHundredths };
+    this.#gain = this.#gainOf(this.#persona);
+    if (this.#steering.lease !== undefined) this.#steering = { ...this.#steering, gain: this.#gain };
   }
 
   /** Why what is worn must act no more; undefined while it may. */
@@ -129,7 +148,10 @@ export class WornPersona {
 
   #gainOf(persona: LoadedPersona | undefined): number {
     const { gain } = this.#source;
-    return persona === undefined ? gain : gainWithin(persona, gain, this.#standing(persona));
+    if (persona === undefined) return gain;
+    const allowed = gainWithin(persona, gain, this.#standing(persona));
+    if (this.#lowered?.rowsId !== persona.rowsId) return allowed;
+    return Math.min(allowed, gainFor(this.#lowered.alphaHundredths, persona.largestAlphaHundredths));
   }
 
   #acquire(persona: LoadedPersona | undefined, gain: number): RowSteering | "full" {
