@@ -362,6 +362,162 @@ describe("Scheduler", () => {
     expect(batch.slots.map((state) => state.kind)).toEqual(["decoding", "prefilling"]);
   });
 
+  it("goes back: positions of prompt and reply are prefilled again, in chunks by phase, and decoding goes on", () => {
+    const batch = scheduler();
+    batch.submit(generate("a", 3));
+    batch.submit(generate("b", 1));
+    trace(batch, 8);
+    const step = decode(batch);
+    expect(shown(step)).toBe("a@9 b@6");
+    batch.completeDecode(step, [{ kind: "rewind", from: 1 }, GO_ON]);
+    const chunks: string[] = [];
+    for (let i = 0; i < 8; i++) {
+      const { step: next } = batch.plan();
+      if (next === undefined) throw new Error("nothing to run");
+      if (next.kind === "prefill") {
+        expect(next).toMatchObject({ isLast: false, repeats: true });
+        chunks.push(`${shown(next)} ${next.phase}`);
+      } else chunks.push(shown(next));
+      complete(batch, next);
+    }
+    expect(chunks).toEqual([
+      "a[1,3) prompt",
+      "-@3 b@7",
+      "a[3,4) generated",
+      "-@4 b@8",
+      "a[4,8) generated",
+      "-@8 b@9",
+      "a[8,10) generated",
+      "a@10 b@10",
+    ]);
+  });
+
+  it("goes back after the first token too, and not at all to where it stands", () => {
+    const batch = scheduler();
+    batch.submit(generate("a", 3));
+    complete(batch, chunk(batch), { kind: "rewind", from: 2 });
+    expect(trace(batch, 2)).toEqual(["a[2,3)", "a@3"]);
+    complete(batch, decode(batch), { kind: "rewind", from: 5 });
+    expect(trace(batch, 1)).toEqual(["a@5"]);
+  });
+
+  it.each([-1, 1.5, 99])("fails a job that goes back to %d", (from) => {
+    const batch = scheduler();
+    batch.submit(generate("a", 3));
+    const [ended] = complete(batch, chunk(batch), { kind: "rewind", from });
+    expect(ended?.ending).toMatchObject({ kind: "failed", error: expect.any(RangeError) });
+    batch.submit(generate("b", 9));
+    const [half] = complete(batch, chunk(batch), { kind: "rewind", from: 0 });
+    expect(half?.ending).toMatchObject({ kind: "failed", error: expect.any(RangeError) });
+    expect(batch.empty).toBe(true);
+  });
+
+  it("starts a job behind what is in its slot already, and refuses a part that no chunk could have left", () => {
+    let present = 4;
+    const batch = scheduler({ admit: () => ({ kind: "admit", present }) });
+    batch.submit(generate("a", 9));
+    expect(trace(batch, 3)).toEqual(["a[4,8)", "a[8,9)!", "a@9"]);
+    for (present of [3, 8, -4, Number.NaN]) {
+      batch.submit(generate("b", 8));
+      const { ended, step } = batch.plan();
+      expect(ended).toMatchObject([{ job: { id: "b" }, ending: { kind: "failed", error: expect.any(RangeError) } }]);
+      if (step !== undefined) complete(batch, step);
+    }
+  });
+
+  describe("followers", () => {
+    const follow = (id: string, available: number, tokens = 16) => {
+      const follower = { available, closed: false };
+      return { follower, job: { id, tenant: "acme", kind: "prefill", tokens, follower } satisfies Job };
+    };
+
+    it("prefill what is known, when no other prompt has a chunk, and end once they are told that no more comes", () => {
+      const batch = scheduler({ slots: 3 });
+      const { follower, job } = follow("f", 2);
+      batch.submit(generate("a", 1));
+      batch.submit(job);
+      expect(trace(batch, 4)).toEqual(["a[0,1)!", "a@1", "f[0,2)", "a@2"]);
+      batch.submit(generate("b", 8));
+      follower.available = 7;
+      expect(trace(batch, 8)).toEqual([
+        "b[0,4)",
+        "a@3",
+        "b[4,8)!",
+        "a@4 -@2 b@8",
+        "f[2,4)",
+        "a@5 -@4 b@9",
+        "f[4,7)",
+        "a@6 -@7 b@10",
+      ]);
+      expect(trace(batch, 1)).toEqual(["a@7 -@7 b@11"]);
+      follower.closed = true;
+      const { ended, step } = batch.plan();
+      expect(ended).toEqual([{ job, ending: { kind: "finished", reason: "prefilled" }, slot: 1 }]);
+      expect(shown(step as Step<Job>)).toBe("a@8 -@0 b@12");
+    });
+
+    it("end with the chunk of their last token where that is known before", () => {
+      const batch = scheduler();
+      const { follower, job } = follow("f", 3);
+      follower.closed = true;
+      batch.submit(job);
+      const step = chunk(batch);
+      expect(shown(step)).toBe("f[0,3)!");
+      expect(endings(complete(batch, step))).toEqual(["f prefilled"]);
+      const full = follow("g", 16);
+      batch.submit(full.job);
+      expect(trace(batch, 4)).toEqual(["g[0,4)", "g[4,8)", "g[8,12)", "g[12,16)!"]);
+      expect(batch.empty).toBe(true);
+    });
+
+    it("get a slot at once or never, and lose it to whoever waits", () => {
+      const batch = scheduler();
+      batch.submit(generate("a", 1));
+      const { job } = follow("f", 1);
+      batch.submit(job);
+      trace(batch, 3);
+      batch.submit(follow("late", 1).job);
+      expect(batch.figures().waiting).toBe(0);
+      let plan = batch.plan();
+      expect(endings(plan.ended)).toEqual(["late displaced"]);
+      complete(batch, plan.step as Step<Job>);
+      batch.submit(generate("b", 1));
+      plan = batch.plan();
+      expect(plan.ended).toEqual([{ job, ending: { kind: "displaced" }, slot: 1 }]);
+      expect(shown(plan.step as Step<Job>)).toBe("b[0,1)!");
+    });
+
+    it("give way to a head that waits for what they may hold", () => {
+      const held = new Set<string>();
+      const batch = scheduler({
+        admit: ({ id }) => {
+          if (held.size > 0) return { kind: "wait" };
+          held.add(id);
+          return { kind: "admit" };
+        },
+      });
+      batch.submit(follow("f", 1).job);
+      trace(batch, 1);
+      batch.submit(generate("a", 1));
+      const { step, ended } = batch.plan();
+      expect(step).toBeUndefined();
+      expect(endings(ended)).toEqual(["f displaced"]);
+      held.delete("f");
+      expect(trace(batch, 1)).toEqual(["a[0,1)!"]);
+    });
+
+    it("can be cancelled and drained before they have a slot, and write nothing themselves", () => {
+      const batch = scheduler();
+      batch.submit(follow("f", 1).job);
+      expect(endings(batch.cancel("f"))).toEqual(["f cancelled"]);
+      batch.submit(follow("g", 1).job);
+      expect(() => batch.submit(follow("g", 1).job)).toThrow(/here already/);
+      expect(endings(batch.drain())).toEqual(["g drained"]);
+      expect(batch.empty).toBe(true);
+      expect(() => batch.submit({ ...follow("h", 1).job, kind: "generate" } as Job)).toThrow(/writes nothing itself/);
+    });
+  });
+
   it("refuses options that make no batch", () => {
     expect(() => scheduler({ slots: 0 })).toThrow(/slots/);
     expect(() => scheduler({ chunkTokens: 1.5 })).toThrow(/chunkTokens/);
