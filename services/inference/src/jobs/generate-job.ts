@@ -16,6 +16,7 @@ import {
 import type { Ending, FinishReason, RowOutcome } from "../scheduler/index.ts";
 import { EventQueue } from "./event-queue.ts";
 import { errorOf } from "./outcome.ts";
+import { ReplyClock, type ReplyTimes } from "./reply-clock.ts";
 
 export interface GenerateInput {
   readonly id: string;
@@ -87,11 +88,11 @@ export class GenerateJob implements GeneratingJob {
   readonly #ids: number[] = [];
   readonly #entropies: number[] = [];
   readonly #logProbs: number[] = [];
-  readonly #queuedAt = performance.now();
+  readonly #clock = new ReplyClock();
   /** Measuring is quadratic in the reply, and the end of a call asks more than once. */
   #measured: ReplyMeasures | undefined;
-  #startedAt: number | undefined;
-  #firstTokenAt: number | undefined;
+  #begun = false;
+  #cachedTokens = 0;
   /** Why the persona could not be taken on; ends the request at the next token. */
   #failure: { readonly error: unknown } | undefined;
 
@@ -127,9 +128,24 @@ export class GenerateJob implements GeneratingJob {
     return this.#measured;
   }
 
+  admitted({ cachedTokens }: { readonly cachedTokens: number }): void {
+    this.#cachedTokens = cachedTokens;
+    this.#clock.start();
+  }
+
+  /** Of the prompt's tokens, those whose keys and values were there already. */
+  get cachedTokens(): number {
+    return this.#cachedTokens;
+  }
+
+  times(): ReplyTimes {
+    return this.#clock.times();
+  }
+
   beforeStep(): void {
-    if (this.#startedAt === undefined) {
-      this.#startedAt = performance.now();
+    if (!this.#begun) {
+      this.#begun = true;
+      this.#clock.start();
       this.events.push({ kind: "started", persona: this.worn.persona, gain: this.worn.gain });
       return;
     }
@@ -156,6 +172,7 @@ export class GenerateJob implements GeneratingJob {
   }
 
   ended(ending: Ending): void {
+    this.#clock.end();
     if (ending.kind !== "finished") {
       this.events.fail(errorOf(ending));
       return;
@@ -166,7 +183,7 @@ export class GenerateJob implements GeneratingJob {
   }
 
   #take(token: ReplyToken): RowOutcome {
-    this.#firstTokenAt ??= performance.now();
+    this.#clock.firstToken();
     this.#ids.push(token.id);
     // float32 rounding may leave an entropy or a surprisal a hair below 0.
     this.#entropies.push(Math.max(0, token.entropy));
@@ -208,16 +225,14 @@ export class GenerateJob implements GeneratingJob {
   }
 
   #finished(reason: FinishReason): FinishedReply {
-    const now = performance.now();
-    const started = this.#startedAt ?? now;
-    const first = this.#firstTokenAt ?? now;
+    const { queued, ended, started = ended, firstToken = ended } = this.#clock.times();
     return {
       reason,
       tokens: this.#ids.length,
       measures: this.measures(),
-      queueMillis: started - this.#queuedAt,
-      prefillMillis: first - started,
-      decodeMillis: now - first,
+      queueMillis: started - queued,
+      prefillMillis: firstToken - started,
+      decodeMillis: ended - firstToken,
     };
   }
 }

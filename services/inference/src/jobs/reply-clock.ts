@@ -1,0 +1,39 @@
+/** When a reply got where, in the clock of `performance.now()`, milliseconds. Undefined for what it did not live to see. */
+export interface ReplyTimes {
+  readonly queued: number;
+  /** It got a slot, or its first step began: what came first. */
+  readonly started?: number;
+  /** Its first token was there. */
+  readonly firstToken?: number;
+  readonly ended: number;
+}
+
+/** Notes the moments of a reply, each once: later calls change nothing. */
+export class ReplyClock {
+  readonly #queued = performance.now();
+  #started: number | undefined;
+  #firstToken: number | undefined;
+  #ended: number | undefined;
+
+  start(): void {
+    this.#started ??= performance.now();
+  }
+
+  firstToken(): void {
+    this.#firstToken ??= performance.now();
+  }
+
+  end(): void {
+    this.#ended ??= performance.now();
+  }
+
+  /** As of now, for a reply that has not ended. */
+  times(): ReplyTimes {
+    return {
+      queued: this.#queued,
+      ...(this.#started === undefined ? {} : { started: this.#started }),
+      ...(this.#firstToken === undefined ? {} : { firstToken: this.#firstToken }),
+      ended: this.#ended ?? performance.now(),
+    };
+  }
+}
