@@ -21,6 +21,8 @@ export interface Findings {
   readonly audit: readonly string[];
   readonly watch: readonly string[];
   readonly registers: readonly string[];
+  /** Answers that no fault explains. */
+  readonly defects: readonly string[];
 }
 
 /** Of the whole audit of a tenant. Milliseconds. */
@@ -41,6 +43,7 @@ export async function findingsOf(stage: Stage, log: Log, watched: readonly Watch
       audit: [...problems, ...requests.unasked, ...contents.unasked, ...(await unmatchedRows(database))],
       watch: watched.flatMap((it) => checkWatch(it, committed)),
       registers: checkRegisters(log.registers).map(({ key, what }) => `${key}: ${what}`),
+      defects: log.defects,
     };
   } finally {
     await opened.close();

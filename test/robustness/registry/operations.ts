@@ -18,6 +18,8 @@ export interface Log {
   readonly registers: Operation[];
   readonly requests: Request[];
   readonly contents: ContentRead[];
+  /** Answers that no fault explains. */
+  readonly defects: string[];
   /** Answers by their kind, to see that enough was tried. */
   readonly counts: Map<string, number>;
 }
@@ -138,9 +140,9 @@ export class RandomClient {
       this.#count("GetAlias", "ok");
       return alias?.etag ?? "";
     } catch (error) {
-      const { code } = ClientError.from(error);
-      if (code === status.NOT_FOUND) read(undefined, "0");
-      this.#count("GetAlias", status[code]);
+      const failed = this.#failed("GetAlias", error);
+      if (failed.code === status.NOT_FOUND) read(undefined, "0");
+      this.#count("GetAlias", failed.reason);
       return "0";
     }
   }
@@ -153,7 +155,7 @@ export class RandomClient {
       this.#log.contents.push({ tenant: this.#tenant, version, isIntact });
       this.#count("GetVersionContent", "ok");
     } catch (error) {
-      this.#count("GetVersionContent", ClientError.from(error).reason);
+      this.#count("GetVersionContent", this.#failed("GetVersionContent", error).reason);
     }
   }
 
@@ -246,7 +248,7 @@ export class RandomClient {
     whatOf: (answer: Answer) => string,
   ): Promise<{ readonly answer?: Answer; readonly outcome: Outcome }> {
     const requestId = randomUUID();
-    const { answer, outcome } = await this.#tryOn((service) => call(service, requestId));
+    const { answer, outcome } = await this.#tryOn(action, (service) => call(service, requestId));
     this.#count(action, outcome.kind === "ok" ? "ok" : `${outcome.kind}: ${outcome.reason}`);
     const what = answer === undefined ? undefined : whatOf(answer);
     this.#log.requests.push({ tenant: this.#tenant, action, requestId, what, outcome });
@@ -254,18 +256,20 @@ export class RandomClient {
   }
 
   async #tryOn<Answer>(
+    action: string,
     call: (service: Services) => Promise<Answer>,
   ): Promise<{ readonly answer?: Answer; readonly outcome: Outcome }> {
     for (let tries = 1; ; tries++) {
       try {
         return { answer: await call(this.#nextService()), outcome: { kind: "ok" } };
       } catch (error) {
-        const { code, reason } = ClientError.from(error);
+        const { code, reason } = this.#failed(action, error);
         if (!UNCLEAR.has(code) || reason === "QUOTA_EXCEEDED") {
           // A try before, of which nobody heard, may still be on its way.
           return { outcome: { kind: tries === 1 ? "refused" : "unknown", reason } };
         }
         if (tries === MAX_TRIES) return { outcome: { kind: "unknown", reason } };
+        this.#count(action, `tried again: ${reason}`);
         await sleep(RETRY_DELAY * (0.5 + this.#random()) * tries);
       }
     }
@@ -281,6 +285,14 @@ export class RandomClient {
 
   #aliasName(vector: string, alias: string): string {
     return `tenants/${this.#tenant}/vectors/${vector}/aliases/${alias}`;
+  }
+
+  /** What a call failed with. A defect is one that a server, not the network, says it does not understand. */
+  #failed(action: string, error: unknown): ClientError {
+    const failed = ClientError.from(error);
+    if (failed.reason === "INTERNAL" && failed.requestId !== undefined)
+      this.#log.defects.push(`${action} was answered with ${failed.message} (call ${failed.requestId})`);
+    return failed;
   }
 
   #count(action: string, answer: string): void {

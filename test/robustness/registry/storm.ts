@@ -56,7 +56,7 @@ export async function runStorm(options: StormOptions): Promise<StormReport | und
   if (signal.aborted) return undefined;
   await prepare(stage);
   const random = randomOf(seed);
-  const log: Log = { registers: [], requests: [], contents: [], counts: new Map() };
+  const log: Log = { registers: [], requests: [], contents: [], defects: [], counts: new Map() };
   const watchers = await Promise.all(
     Array.from({ length: WATCHERS }, (_, index) => Watcher.open(stage, `watcher-${index}`)),
   );

@@ -30,7 +30,7 @@ const NEEDED = ["PublishVersion", "CreateApproval", "SetAlias", "ActivatePersona
 
 export function verdictOf(report: StormReport, seed: number): Verdict {
   const { kills, acknowledged, watched, faults, untried, answers, findings } = report;
-  const { lost, audit, watch, registers } = findings;
+  const { lost, audit, watch, registers, defects } = findings;
   const total = Object.values(acknowledged).reduce((sum, count) => sum + count, 0);
   return {
     kills,
@@ -39,7 +39,7 @@ export function verdictOf(report: StormReport, seed: number): Verdict {
     auditVerified: audit.length === 0,
     watchViolations: watch.length,
     linearizable: registers.length === 0,
-    problems: [...lost, ...audit, ...watch, ...registers, ...tooLittle(report, total)],
+    problems: [...lost, ...audit, ...watch, ...registers, ...defects, ...tooLittle(report, total)],
     seed,
     watched,
     faults,
