@@ -26,8 +26,9 @@ import { BatchedReadAudit } from "./audit/batched-read-audit.ts";
 import { openSigningKey } from "./audit/signing-key.ts";
 import { databaseErrors } from "./database/error-mapping.ts";
 import { watchDatabase } from "./database/health.ts";
+import { CHANGES_CHANNEL } from "./database/mutation.ts";
 import { openDatabase, type RegistryDatabase } from "./database/open-database.ts";
-import { CHANGES_CHANNEL, Transactor } from "./database/transaction.ts";
+import { Transactor } from "./database/transaction.ts";
 import { ChangeFeed } from "./distribution/change-feed.ts";
 import { ChangeListener } from "./distribution/change-listener.ts";
 import { compactRegularly } from "./distribution/compaction.ts";
@@ -72,15 +73,15 @@ export async function startRegistry(values: RegistryValues, log: Logger): Promis
     // Before those who write to the audit, so that it ends after them and signs what they wrote last.
     const auditRoots = started.use(await openAuditRoots(values, database, log));
     const readAudit = started.use(new BatchedReadAudit(database.service.db, log));
+    const distribution = await openDistribution(values, { readAudit, log }, database, started);
     const registry: Registry = {
-      transactor: new Transactor(database.service.db),
+      transactor: new Transactor(database.service.db, (written) => distribution.feed.offer(written)),
       watchDatabase: database.watch.db,
       auditDatabase: database.auditor.db,
       readAudit,
       auditRoots,
       log,
     };
-    const distribution = await openDistribution(values, registry, database, started);
     const health = watchDatabase(database.service.db, {
       onChange: (ready, error) => {
         if (!ready) log.error({ err: error }, "the database does not answer, or takes no writes");
@@ -162,14 +163,14 @@ async function openAuditRoots(values: RegistryValues, { auditor }: RegistryDatab
 /** What tells workers; closed with `resources`. */
 async function openDistribution(
   values: RegistryValues,
-  { watchDatabase, readAudit, log }: Registry,
-  database: RegistryDatabase,
+  { readAudit, log }: Pick<Registry, "readAudit" | "log">,
+  { watch: { db, pool } }: RegistryDatabase,
   resources: AsyncDisposableStack,
 ): Promise<Distribution> {
-  const listener = resources.use(new ChangeListener(database.watch.pool, CHANGES_CHANNEL, log));
-  const feed = resources.use(await ChangeFeed.open(watchDatabase, listener, log));
-  const presence = resources.use(new Presence(watchDatabase, log));
+  const listener = resources.use(new ChangeListener(pool, CHANGES_CHANNEL, log));
+  const feed = resources.use(await ChangeFeed.open(db, listener, log));
+  const presence = resources.use(new Presence(db, log));
   const retention = { seconds: values.retentionSeconds, changes: values.retentionChanges };
-  resources.use(compactRegularly(watchDatabase, retention, log));
-  return { db: watchDatabase, feed, snapshots: new Snapshots(watchDatabase), presence, readAudit };
+  resources.use(compactRegularly(db, retention, log));
+  return { db, feed, snapshots: new Snapshots(db), presence, readAudit };
 }

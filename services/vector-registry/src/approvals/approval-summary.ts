@@ -2,7 +2,7 @@ import type { MessageInitShape } from "@bufbuild/protobuf";
 import { timestampFromDate } from "@bufbuild/protobuf/wkt";
 import { ApprovalState, type ApprovalSummarySchema } from "@persona-mesh/protocol/registry";
 import { sql } from "kysely";
-import type { Tx } from "../database/transaction.ts";
+import type { Tx } from "../database/tx.ts";
 
 /** A version as approvals know it: they are bound to its digest. */
 export interface VersionKey {

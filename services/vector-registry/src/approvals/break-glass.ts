@@ -1,8 +1,8 @@
 import { randomUUID } from "node:crypto";
 import { ServiceError } from "@persona-mesh/service";
 import { type Kysely, sql } from "kysely";
+import type { Mutation } from "../database/mutation.ts";
 import type { Database } from "../database/schema.ts";
-import type { Mutation } from "../database/transaction.ts";
 import { REQUIRED_REASON, requireFields, textViolations } from "../request-fields.ts";
 
 /** What is done past approval. */

@@ -7,8 +7,8 @@ import {
   CreateApprovalResponseSchema,
 } from "@persona-mesh/protocol/registry";
 import { type CallContext, ServiceError } from "@persona-mesh/service";
+import type { Mutation } from "../database/mutation.ts";
 import type { ApprovalsTable } from "../database/schema.ts";
-import type { Mutation } from "../database/transaction.ts";
 import { notFound } from "../failures.ts";
 import { releaseReady } from "../personas/release.ts";
 import type { Registry } from "../registry.ts";

@@ -6,8 +6,9 @@ import {
 } from "@persona-mesh/protocol/registry";
 import { type CallContext, ServiceError } from "@persona-mesh/service";
 import { type Selectable, sql } from "kysely";
+import type { Mutation } from "../database/mutation.ts";
 import type { ApprovalsTable } from "../database/schema.ts";
-import type { Mutation, Tx } from "../database/transaction.ts";
+import type { Tx } from "../database/tx.ts";
 import { requireEtag } from "../etag.ts";
 import { notFound } from "../failures.ts";
 import { releaseReady } from "../personas/release.ts";

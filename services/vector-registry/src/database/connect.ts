@@ -135,6 +135,8 @@ function poolSettings(options: ConnectOptions): PoolConfig {
     connectionTimeoutMillis: options.acquireTimeoutMs ?? 5_000,
     idleTimeoutMillis: IDLE_TIMEOUT_MS,
     maxLifetimeSeconds: MAX_LIFETIME_S,
+    // Statements are sent while earlier ones are under way; see RegistryDialect.
+    pipeline: true,
     keepAlive: true,
     keepAliveInitialDelayMillis: KEEPALIVE_MS,
     application_name: options.applicationName ?? "persona-registry",

@@ -12,6 +12,11 @@ export function isConnectionLost(error: unknown): boolean {
   return (typeof code === "string" && NETWORK_CODES.has(code)) || LOST.test(error.message);
 }
 
+/** Whether a statement was refused on this side already, for the connection was known to be gone: it did nothing. */
+export function isNeverSent(error: unknown): boolean {
+  return error instanceof Error && NEVER_SENT.test(error.message);
+}
+
 /** Whether no connection could be had at all: nothing was sent, so nothing happened. */
 export function isConnectFailure(error: unknown): boolean {
   if (!(error instanceof Error)) return false;
@@ -21,6 +26,7 @@ export function isConnectFailure(error: unknown): boolean {
 
 // node and the pg driver name these by message only; `connect.test.ts` holds them against the real thing.
 const LOST = /^(Connection terminated|Client has encountered a connection error|Client was closed|Query read timeout)/;
+const NEVER_SENT = /^(Client has encountered a connection error|Client was closed)/;
 const ACQUIRE_TIMEOUT = /^(timeout exceeded when trying to connect|Connection terminated due to connection timeout)/;
 
 const NETWORK_CODES = new Set([

@@ -4,7 +4,8 @@ import type { CallContext } from "@persona-mesh/service";
 import { createLogger } from "@persona-mesh/service";
 import { sql } from "kysely";
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from "vitest";
-import { CHANGES_CHANNEL, Transactor } from "../database/transaction.ts";
+import { CHANGES_CHANNEL } from "../database/mutation.ts";
+import { Transactor } from "../database/transaction.ts";
 import { openTestDatabase, type TestDatabase } from "../testing/test-database.ts";
 import { ChangeFeed, type ReadChanges } from "./change-feed.ts";
 import { ChangeListener } from "./change-listener.ts";
@@ -87,7 +88,11 @@ async function follow(feed: ChangeFeed, model: string, from: bigint, until: bigi
 
 test("a watcher sees every revision once and in order, whichever replica wrote it and however many write at once", async () => {
   const feed = await openFeed();
-  const writers = Array.from({ length: 4 }, () => new Transactor(database.connect("persona_service").db));
+  // The first writes at the feed's own replica.
+  const writers = Array.from({ length: 4 }, (_, n) => {
+    const { db } = database.connect("persona_service");
+    return n === 0 ? new Transactor(db, (written) => feed.offer(written)) : new Transactor(db);
+  });
   const following = follow(feed, MODEL, 0n, 120n);
   await Promise.all(
     writers.map(async (writer) => {
@@ -96,6 +101,25 @@ test("a watcher sees every revision once and in order, whichever replica wrote i
   );
   const seen = await following;
   expect(seen.map(({ revision }) => revision)).toEqual(Array.from({ length: 120 }, (_, n) => BigInt(n + 1)));
+});
+
+test("what its own replica commits is there at once; what others committed before is read with it", async () => {
+  const feed = await openFeed();
+  const { db } = database.service;
+  const own = new Transactor(db, (written) => feed.offer(written));
+  await write(own, [MODEL, OTHER, null], "own");
+  expect(feed.head).toBe(1n);
+  const offered = await feed.read(MODEL, 0n);
+  // A feed that was not offered it reads the same.
+  const other = await openFeed();
+  expect(await other.read(MODEL, 0n)).toEqual(offered);
+  expect(offered.kind === "changes" && offered.sets.map(({ changes }) => changes.length)).toEqual([2]);
+  feed.offer({ revision: 9n, changes: [] });
+  feed.offer({ revision: 1n, changes: [] });
+  expect(feed.head).toBe(1n);
+  await write(new Transactor(db), [MODEL], "other");
+  await write(own, [MODEL], "own");
+  expect((await follow(feed, MODEL, 1n, 3n)).map(({ revision }) => revision)).toEqual([2n, 3n]);
 });
 
 test("a transaction that is slow to commit holds later revisions back: none is seen before it", async () => {

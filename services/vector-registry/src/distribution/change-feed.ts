@@ -2,8 +2,9 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { fromBinary } from "@bufbuild/protobuf";
 import { type Change, ChangeSchema } from "@persona-mesh/protocol/registry";
 import type { Logger } from "@persona-mesh/service";
-import type { Kysely } from "kysely";
-import type { Database } from "../database/schema.ts";
+import type { Kysely, Selectable } from "kysely";
+import type { WrittenChanges } from "../database/mutation.ts";
+import type { ChangesTable, Database } from "../database/schema.ts";
 import type { ChangeListener } from "./change-listener.ts";
 
 /** All changes of one revision that concern one model. */
@@ -43,8 +44,9 @@ const RETRY_INTERVAL = 500;
  * The changes of the registry in the order of their revisions, for any number of watchers of this replica.
  *
  * Revisions are taken from one locked row, so they commit in their order: whatever is committed up to the counter is
- * there to be read, whichever replica wrote it. The feed reads each change once; a watcher holds nothing but its position
- * and reads on from there when its client has room, so a slow one costs no memory.
+ * there to be read, whichever replica wrote it. The feed reads each change once, or is offered it by the replica that wrote
+ * it; a watcher holds nothing but its position and reads on from there when its client has room, so a slow one costs no
+ * memory.
  */
 export class ChangeFeed implements AsyncDisposable {
   readonly #db: Kysely<Database>;
@@ -120,6 +122,18 @@ export class ChangeFeed implements AsyncDisposable {
     return this.#readOld(modelChecksum, position);
   }
 
+  /**
+   * Take over what this replica has committed, without a look at the table: watchers hear of it at once. Where revisions before
+   * it are not read yet, it is read with them.
+   */
+  offer({ revision, changes }: WrittenChanges): void {
+    if (revision !== this.#head + 1n || this.#closing.signal.aborted) return;
+    this.#append(
+      changes.map(({ modelChecksum, body }) => storedChange({ revision, model_checksum: modelChecksum, body })),
+      revision,
+    );
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     this.#closing.abort();
     this.#wake();
@@ -132,7 +146,7 @@ export class ChangeFeed implements AsyncDisposable {
     while (!signal.aborted) {
       try {
         await this.#readNew();
-        await this.#listener.next(POLL_INTERVAL, signal);
+        await this.#listener.next(POLL_INTERVAL, signal, (told) => this.#isNews(told));
       } catch (error) {
         if (signal.aborted) return;
         this.#log.warn({ err: error }, "changes cannot be read; trying again");
@@ -141,12 +155,18 @@ export class ChangeFeed implements AsyncDisposable {
     }
   }
 
+  /** Whether a notification tells of what is not here yet: that of a change that was offered does not. */
+  #isNews(told: string): boolean {
+    return !/^\d{1,19}$/.test(told) || BigInt(told) > this.#head;
+  }
+
   async #readNew(): Promise<void> {
+    const head = this.#head;
     const { revision } = await readCounter(this.#db);
-    if (revision < this.#head) {
+    if (revision < head) {
       // Another history: a database restored from a backup. Every watcher starts over.
       this.#history++;
-      this.#log.error({ was: this.#head, is: revision }, "the database's revision went backwards");
+      this.#log.error({ was: head, is: revision }, "the database's revision went backwards");
       this.#kept = [];
       this.#head = revision;
       this.#keptFrom = revision;
@@ -155,11 +175,17 @@ export class ChangeFeed implements AsyncDisposable {
     }
     while (this.#head < revision) {
       const { rows, upTo } = await readBatch(this.#db, this.#head, revision);
-      this.#kept.push(...rows);
-      if (this.#kept.length > KEPT_CHANGES) this.#forgetOldest();
-      this.#head = upTo;
-      this.#wake();
+      this.#append(rows, upTo);
     }
+  }
+
+  /** @param changes - all there are up to `upTo`; those that were offered while they were read are here already */
+  #append(changes: readonly StoredChange[], upTo: bigint): void {
+    if (upTo <= this.#head) return;
+    for (const change of changes) if (change.revision > this.#head) this.#kept.push(change);
+    if (this.#kept.length > KEPT_CHANGES) this.#forgetOldest();
+    this.#head = upTo;
+    this.#wake();
   }
 
   #forgetOldest(): void {
@@ -226,11 +252,15 @@ async function readRows(
     .orderBy("part")
     .$if(limit !== undefined, (query) => query.limit(limit as number))
     .execute();
-  return rows.map((row) => ({
+  return rows.map(storedChange);
+}
+
+function storedChange(row: Pick<Selectable<ChangesTable>, "revision" | "model_checksum" | "body">): StoredChange {
+  return {
     revision: row.revision,
     modelChecksum: row.model_checksum,
     change: fromBinary(ChangeSchema, row.body),
-  }));
+  };
 }
 
 /** The part of an ascending list after a revision. */

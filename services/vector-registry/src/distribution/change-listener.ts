@@ -12,6 +12,7 @@ export class ChangeListener implements AsyncDisposable {
   #client: PoolClient | undefined;
   #connecting: Promise<void> | undefined;
   #heard = false;
+  #isNews: (told: string) => boolean = () => true;
   #wake: (() => void) | undefined;
 
   constructor(pool: Pool, channel: string, log: Logger) {
@@ -20,8 +21,13 @@ export class ChangeListener implements AsyncDisposable {
     this.#log = log;
   }
 
-  /** Resolves when something was heard since the last call, the time is up, or the signal fires. For one waiter. */
-  async next(milliseconds: number, signal: AbortSignal): Promise<void> {
+  /**
+   * Resolves when something was heard since the last call, the time is up, or the signal fires. For one waiter.
+   *
+   * @param isNews - whether what is told is worth waking up for; asked from now on
+   */
+  async next(milliseconds: number, signal: AbortSignal, isNews: (told: string) => boolean): Promise<void> {
+    this.#isNews = isNews;
     if (this.#client === undefined) this.#connecting ??= this.#connect();
     if (!this.#heard && !signal.aborted) {
       await new Promise<void>((resolve) => {
@@ -58,7 +64,8 @@ export class ChangeListener implements AsyncDisposable {
       };
       connected.on("error", lost);
       connected.on("end", lost);
-      connected.on("notification", () => {
+      connected.on("notification", ({ payload = "" }) => {
+        if (!this.#isNews(payload)) return;
         this.#heard = true;
         this.#wake?.();
       });

@@ -9,19 +9,22 @@ import {
 } from "@persona-mesh/protocol/registry";
 import { capOf } from "@persona-mesh/steering";
 import type { Kysely, Selectable } from "kysely";
+import type { EmittedChange } from "../database/mutation.ts";
 import type { Database, TenantsTable } from "../database/schema.ts";
-import type { EmittedChange } from "../database/transaction.ts";
 import { readRevision } from "../personas/read-revision.ts";
 import { PERSONA_NAME } from "../resource-name.ts";
 
 /** A tenant as workers need it, for all of them: each leaves out an active persona of another model. */
 export async function tenantState(db: Kysely<Database>, row: Selectable<TenantsTable>): Promise<EmittedChange> {
-  const { tenant, context, active_persona: persona, active_number: number } = row;
+  const { tenant, active_persona: persona, active_number: number } = row;
   const active = persona === null || number === null ? undefined : await readRevision(db, { tenant, persona, number });
-  return {
-    modelChecksum: null,
-    change: tenantChange(row, capOf(context, row.alpha_cap_hundredths ?? undefined), active),
-  };
+  return stateOf(row, active);
+}
+
+/** The same where the active revision is at hand. */
+export function stateOf(row: Selectable<TenantsTable>, active: PersonaRevision | undefined): EmittedChange {
+  const cap = capOf(row.context, row.alpha_cap_hundredths ?? undefined);
+  return { modelChecksum: null, change: tenantChange(row, cap, active) };
 }
 
 /** The change that says how a tenant is. */

@@ -12,8 +12,8 @@ import {
 } from "@persona-mesh/protocol/registry";
 import { type CallContext, PLATFORM_TENANT } from "@persona-mesh/service";
 import { type Selectable, sql, type Updateable } from "kysely";
+import type { Mutation } from "../database/mutation.ts";
 import type { ModelsTable } from "../database/schema.ts";
-import type { Mutation } from "../database/transaction.ts";
 import { requireEtag } from "../etag.ts";
 import { deleted, notFound, referenced } from "../failures.ts";
 import type { Registry } from "../registry.ts";

@@ -1,6 +1,6 @@
 import { sql } from "kysely";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import type { Tx } from "../database/transaction.ts";
+import type { Tx } from "../database/tx.ts";
 import * as rows from "../testing/governed-rows.ts";
 import { openTestDatabase, type TestDatabase } from "../testing/test-database.ts";
 import { holdModel, isModelUsed } from "./model-use.ts";

@@ -1,5 +1,5 @@
 import { sql } from "kysely";
-import type { Tx } from "../database/transaction.ts";
+import type { Tx } from "../database/tx.ts";
 
 // Publishing and deleting a model lock different rows, and the row of the model only the platform may lock: an advisory lock
 // of the checksum, until the end of the transaction, keeps a version from appearing while its model goes.

@@ -10,8 +10,8 @@ import {
 import { type CallContext, ServiceError } from "@persona-mesh/service";
 import type { Selectable } from "kysely";
 import { breakGlass } from "../approvals/break-glass.ts";
+import type { Mutation } from "../database/mutation.ts";
 import type { TenantsTable } from "../database/schema.ts";
-import type { Mutation } from "../database/transaction.ts";
 import { requireEtag } from "../etag.ts";
 import type { Registry } from "../registry.ts";
 import { REASON, requireFields, textViolations } from "../request-fields.ts";
@@ -53,12 +53,12 @@ export async function activatePersona(
     requireEtag(request.tenantEtag, before, TENANT_NAME.format(ids));
     const persona = await readLivePersona(db, ids);
     const key: RevisionKey = { ...ids, number: request.revision || persona.latest };
-    await readRevisionRows(db, key);
+    const to = await readRevisionRows(db, key);
     if (before.active_persona === key.persona && before.active_number === key.number)
       return unchanged(mutation, before, { action: "ActivatePersonaAgain", resource: request.name });
 
     const glass = await passGate(mutation, key, request);
-    const row = await moveActive(mutation, { to: key, reason: request.reason, glass });
+    const row = await moveActive(mutation, { to, reason: request.reason, glass });
     mutation.audit({
       action: "ActivatePersona",
       resource: request.name,

@@ -14,7 +14,7 @@ import {
 } from "@persona-mesh/steering";
 import { type Selectable, sql } from "kysely";
 import type { TenantsTable } from "../database/schema.ts";
-import type { Tx } from "../database/transaction.ts";
+import type { Tx } from "../database/tx.ts";
 import { DecodedVersions } from "./decoded-versions.ts";
 import { type ResolvedTerm, resolveTerms } from "./resolve-terms.ts";
 import type { WrittenSpec } from "./written-spec.ts";

@@ -1,5 +1,5 @@
 import { decodeVector, type VectorVersion } from "@persona-mesh/steering";
-import type { Tx } from "../database/transaction.ts";
+import type { Tx } from "../database/tx.ts";
 
 /**
  * Decoded versions that were composed lately: personas of a tenant share a few vectors, and an alias that moves composes

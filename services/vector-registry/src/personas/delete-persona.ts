@@ -9,7 +9,7 @@ import {
 } from "@persona-mesh/protocol/registry";
 import { type CallContext, ServiceError } from "@persona-mesh/service";
 import { sql } from "kysely";
-import type { Mutation } from "../database/transaction.ts";
+import type { Mutation } from "../database/mutation.ts";
 import { personaStates } from "../distribution/states.ts";
 import { requireEtag } from "../etag.ts";
 import type { Registry } from "../registry.ts";

@@ -1,8 +1,8 @@
 import { setImmediate as nextTurn } from "node:timers/promises";
 import { ServiceError, steeringErrors, toServiceError } from "@persona-mesh/service";
 import { type Selectable, sql } from "kysely";
+import type { Mutation } from "../database/mutation.ts";
 import type { PersonasTable } from "../database/schema.ts";
-import type { Mutation } from "../database/transaction.ts";
 import { ALIAS_NAME, PERSONA_NAME } from "../resource-name.ts";
 import { type ComposedRevision, composeRevision } from "./compose-revision.ts";
 import type { MovedAlias } from "./moved-alias.ts";

@@ -1,9 +1,10 @@
 import { type Selectable, sql } from "kysely";
+import type { Mutation } from "../database/mutation.ts";
+import { sendAhead } from "../database/registry-dialect.ts";
 import type { TenantsTable } from "../database/schema.ts";
-import type { Mutation } from "../database/transaction.ts";
-import { tenantState } from "../distribution/states.ts";
+import { stateOf } from "../distribution/states.ts";
 import { tenantOf } from "./persona-rows.ts";
-import type { RevisionKey } from "./read-revision.ts";
+import { type RevisionRows, revisionMessage } from "./read-revision.ts";
 
 /**
  * Point the tenant at another active persona, or at none, with an entry in its history. Workers are told. The database
@@ -18,17 +19,23 @@ export async function moveActive(
     to,
     reason,
     glass,
-  }: { readonly to: RevisionKey | undefined; readonly reason: string; readonly glass?: string | undefined },
+  }: { readonly to: RevisionRows | undefined; readonly reason: string; readonly glass?: string | undefined },
 ): Promise<Selectable<TenantsTable>> {
   const { db, actor, now } = mutation;
   const { tenant } = tenantOf(mutation);
-  const { last } = await db
-    .selectFrom("activations")
-    .select(sql<number>`coalesce(max(number), 0)`.as("last"))
-    .where("tenant", "=", tenant)
-    .executeTakeFirstOrThrow();
-  const persona = to?.persona ?? null;
-  const number = to?.number ?? null;
+  const persona = to?.revision.persona ?? null;
+  const number = to?.revision.number ?? null;
+  const entry = db.insertInto("activations").values({
+    tenant,
+    // The tenant's row is locked: nobody else takes the next.
+    number: sql<number>`(SELECT coalesce(max(number), 0) + 1 FROM activations WHERE tenant = ${tenant})`,
+    persona,
+    persona_number: number,
+    reason,
+    activated_by: actor,
+    break_glass: glass ?? null,
+  });
+  await sendAhead(db, entry.compile());
   const row = await db
     .updateTable("tenants")
     .set({
@@ -44,18 +51,6 @@ export async function moveActive(
     .where("tenant", "=", tenant)
     .returningAll()
     .executeTakeFirstOrThrow();
-  await db
-    .insertInto("activations")
-    .values({
-      tenant,
-      number: last + 1,
-      persona,
-      persona_number: number,
-      reason,
-      activated_by: actor,
-      break_glass: glass ?? null,
-    })
-    .execute();
-  mutation.emit(await tenantState(db, row));
+  mutation.emit(stateOf(row, to === undefined ? undefined : revisionMessage(to)));
   return row;
 }

@@ -2,7 +2,7 @@ import { create } from "@bufbuild/protobuf";
 import { type GateFinding, GateFindingSchema } from "@persona-mesh/protocol/registry";
 import { isReason, ServiceError } from "@persona-mesh/service";
 import { sql } from "kysely";
-import type { Tx } from "../database/transaction.ts";
+import type { Tx } from "../database/tx.ts";
 import { type RevisionKey, revisionName } from "./read-revision.ts";
 
 /** One thing that stands between a revision and production, as the database sees it. */

@@ -3,7 +3,7 @@ import { timestampFromDate } from "@bufbuild/protobuf/wkt";
 import { type PersonaRevision, type PersonaSchema, ResourceState } from "@persona-mesh/protocol/registry";
 import { type Selectable, sql } from "kysely";
 import type { PersonasTable, PersonaTermsTable, TenantsTable } from "../database/schema.ts";
-import type { Tx } from "../database/transaction.ts";
+import type { Tx } from "../database/tx.ts";
 import { etagOf } from "../etag.ts";
 import { notFound } from "../failures.ts";
 import { PERSONA_NAME } from "../resource-name.ts";

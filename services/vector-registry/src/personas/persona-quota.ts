@@ -1,5 +1,5 @@
 import { ServiceError } from "@persona-mesh/service";
-import type { Mutation } from "../database/transaction.ts";
+import type { Mutation } from "../database/mutation.ts";
 import { tenantOf } from "./persona-rows.ts";
 
 /** @throws ServiceError QUOTA_EXCEEDED where there is no room for one more persona; deleted ones do not count */

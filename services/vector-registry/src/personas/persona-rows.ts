@@ -1,7 +1,8 @@
 import type { JsonValue } from "@persona-mesh/steering";
 import type { Selectable } from "kysely";
+import type { Mutation } from "../database/mutation.ts";
 import type { PersonasTable, TenantsTable } from "../database/schema.ts";
-import type { Mutation, Tx } from "../database/transaction.ts";
+import type { Tx } from "../database/tx.ts";
 import { deleted, notFound } from "../failures.ts";
 import { type Ids, PERSONA_NAME } from "../resource-name.ts";
 import type { RevisionRows } from "./read-revision.ts";

@@ -54,21 +54,25 @@ export async function readManyRevisionRows(
   db: Kysely<Database>,
   keys: readonly RevisionKey[],
 ): Promise<ReadonlyMap<string, RevisionRows>> {
-  const found = new Map<
-    string,
-    { revision: Selectable<PersonaRevisionsTable>; terms: Selectable<PersonaTermsTable>[] }
-  >();
+  const found = new Map<string, RevisionRows>();
   for (let from = 0; from < keys.length; from += KEYS_AT_ONCE) {
     const some = keys.slice(from, from + KEYS_AT_ONCE);
     // Arrays, so that one prepared statement serves any number of keys.
     const wanted = sql`(SELECT * FROM unnest(
       ${some.map(({ tenant }) => tenant)}::text[], ${some.map(({ persona }) => persona)}::text[],
       ${some.map(({ number }) => number)}::integer[]) AS k (tenant, persona, number))`;
-    const matches = sql<boolean>`(tenant, persona, number) IN ${wanted}`;
-    const revisions = await db.selectFrom("persona_revisions").selectAll().where(matches).execute();
-    const terms = await db.selectFrom("persona_terms").selectAll().where(matches).orderBy("term").execute();
-    for (const revision of revisions) found.set(keyOf(revision), { revision, terms: [] });
-    for (const term of terms) found.get(keyOf(term))?.terms.push(term);
+    const rows = await db
+      .selectFrom("persona_revisions as r")
+      .selectAll("r")
+      // Texts and integers alone: as JSON they are the same.
+      .select(
+        sql<Selectable<PersonaTermsTable>[]>`(
+          SELECT json_agg(t ORDER BY t.term) FROM persona_terms t
+          WHERE t.tenant = r.tenant AND t.persona = r.persona AND t.number = r.number)`.as("terms"),
+      )
+      .where(sql<boolean>`(r.tenant, r.persona, r.number) IN ${wanted}`)
+      .execute();
+    for (const { terms, ...revision } of rows) found.set(keyOf(revision), { revision, terms: terms ?? [] });
   }
   return found;
 }

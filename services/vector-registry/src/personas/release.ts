@@ -1,5 +1,5 @@
 import { sql } from "kysely";
-import type { Mutation } from "../database/transaction.ts";
+import type { Mutation } from "../database/mutation.ts";
 import { personaChange } from "../distribution/states.ts";
 import { PERSONA_NAME } from "../resource-name.ts";
 import { keyOf, type RevisionKey, readRevisions, revisionName } from "./read-revision.ts";

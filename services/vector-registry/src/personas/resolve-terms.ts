@@ -1,7 +1,7 @@
 import { ServiceError } from "@persona-mesh/service";
 import { sql } from "kysely";
 import type { VersionsTable } from "../database/schema.ts";
-import type { Tx } from "../database/transaction.ts";
+import type { Tx } from "../database/tx.ts";
 import { deleted, notFound } from "../failures.ts";
 import { VECTOR_NAME, VERSION_NAME } from "../resource-name.ts";
 import type { WrittenTerm } from "./written-spec.ts";

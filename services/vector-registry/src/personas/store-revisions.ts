@@ -1,5 +1,5 @@
+import type { Mutation } from "../database/mutation.ts";
 import type { PersonaRevisionsTable } from "../database/schema.ts";
-import type { Mutation } from "../database/transaction.ts";
 import { type ComposedRevision, layersOf } from "./compose-revision.ts";
 import type { RevisionKey } from "./read-revision.ts";
 

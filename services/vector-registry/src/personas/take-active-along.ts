@@ -1,11 +1,11 @@
 import { breakGlass, glassBrokenHere } from "../approvals/break-glass.ts";
-import type { Mutation } from "../database/transaction.ts";
+import type { Mutation } from "../database/mutation.ts";
 import { ALIAS_NAME, PERSONA_NAME } from "../resource-name.ts";
 import { moveActive } from "./move-active.ts";
 import type { MovedAlias } from "./moved-alias.ts";
 import { gateRefusal, lacksOnlyApproval, personaGate } from "./persona-gate.ts";
 import { tenantOf } from "./persona-rows.ts";
-import { type RevisionKey, revisionName } from "./read-revision.ts";
+import { type RevisionKey, readRevisionRows, revisionName } from "./read-revision.ts";
 
 /** The one alias whose moves are guarded, and may not leave behind what serves. */
 const PRODUCTION = "production";
@@ -23,7 +23,8 @@ export async function takeActiveAlong(mutation: Mutation, successor: RevisionKey
   const resource = PERSONA_NAME.format(successor);
   if (findings.length === 0 || glass !== undefined) {
     const reason = `${alias} was moved`;
-    await moveActive(mutation, { to: successor, reason, glass });
+    const to = await readRevisionRows(mutation.db, successor);
+    await moveActive(mutation, { to, reason, glass });
     mutation.audit({
       action: "ActivatePersona",
       resource,

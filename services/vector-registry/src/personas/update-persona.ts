@@ -7,7 +7,7 @@ import {
 import { type CallContext, ServiceError } from "@persona-mesh/service";
 import { canonicalJson, type JsonValue } from "@persona-mesh/steering";
 import { sql } from "kysely";
-import type { Mutation } from "../database/transaction.ts";
+import type { Mutation } from "../database/mutation.ts";
 import { requireEtag } from "../etag.ts";
 import type { Registry } from "../registry.ts";
 import { DESCRIPTION, DISPLAY_NAME, REASON, requireFields, textViolations, updatedPaths } from "../request-fields.ts";

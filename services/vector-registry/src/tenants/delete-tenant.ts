@@ -9,8 +9,8 @@ import {
 } from "@persona-mesh/protocol/registry";
 import { type CallContext, PLATFORM_TENANT } from "@persona-mesh/service";
 import { type Selectable, sql } from "kysely";
+import type { Mutation } from "../database/mutation.ts";
 import type { TenantsTable } from "../database/schema.ts";
-import type { Mutation } from "../database/transaction.ts";
 import { personaStates, tenantState } from "../distribution/states.ts";
 import { requireEtag } from "../etag.ts";
 import type { Registry } from "../registry.ts";

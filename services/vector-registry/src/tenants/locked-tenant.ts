@@ -1,6 +1,6 @@
 import type { Selectable } from "kysely";
+import type { Mutation } from "../database/mutation.ts";
 import type { TenantsTable } from "../database/schema.ts";
-import type { Mutation } from "../database/transaction.ts";
 import { notFound } from "../failures.ts";
 import { TENANT_NAME } from "../resource-name.ts";
 

@@ -8,8 +8,8 @@ import {
 import { type CallContext, ServiceError } from "@persona-mesh/service";
 import { canonicalJson } from "@persona-mesh/steering";
 import { type Selectable, sql } from "kysely";
+import type { Mutation } from "../database/mutation.ts";
 import type { VersionsTable } from "../database/schema.ts";
-import type { Mutation } from "../database/transaction.ts";
 import { releaseReady } from "../personas/release.ts";
 import type { Registry } from "../registry.ts";
 import { REASON, requireFields, textViolations } from "../request-fields.ts";

@@ -3,7 +3,7 @@ import { timestampFromDate } from "@bufbuild/protobuf/wkt";
 import type { AliasSchema } from "@persona-mesh/protocol/registry";
 import type { Selectable } from "kysely";
 import type { AliasesTable } from "../database/schema.ts";
-import type { Tx } from "../database/transaction.ts";
+import type { Tx } from "../database/tx.ts";
 import { etagOf } from "../etag.ts";
 import { ALIAS_NAME, type Ids, VERSION_NAME } from "../resource-name.ts";
 

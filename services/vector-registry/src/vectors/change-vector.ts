@@ -15,8 +15,8 @@ import {
 } from "@persona-mesh/protocol/registry";
 import type { CallContext } from "@persona-mesh/service";
 import { sql, type Updateable } from "kysely";
+import type { Mutation } from "../database/mutation.ts";
 import type { VectorsTable } from "../database/schema.ts";
-import type { Mutation } from "../database/transaction.ts";
 import { requireEtag } from "../etag.ts";
 import { alreadyExists, referenced } from "../failures.ts";
 import type { Registry } from "../registry.ts";

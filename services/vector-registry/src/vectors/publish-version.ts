@@ -8,8 +8,8 @@ import {
 import { type CallContext, ServiceError } from "@persona-mesh/service";
 import { canonicalJson, type JsonValue } from "@persona-mesh/steering";
 import { type Selectable, sql } from "kysely";
+import type { Mutation } from "../database/mutation.ts";
 import type { ModelsTable, VersionsTable } from "../database/schema.ts";
-import type { Mutation } from "../database/transaction.ts";
 import { notFound } from "../failures.ts";
 import { holdModel } from "../models/model-use.ts";
 import type { Registry } from "../registry.ts";

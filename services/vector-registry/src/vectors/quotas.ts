@@ -1,6 +1,6 @@
 import { ServiceError } from "@persona-mesh/service";
 import { sql } from "kysely";
-import type { Mutation } from "../database/transaction.ts";
+import type { Mutation } from "../database/mutation.ts";
 import { tenantOf, type VectorIds } from "./vector-rows.ts";
 
 // The tenant's row is locked: what is counted here does not change before the commit.

@@ -7,7 +7,7 @@ import type {
 } from "@persona-mesh/protocol/registry";
 import { type CallContext, ServiceError } from "@persona-mesh/service";
 import { sql } from "kysely";
-import type { Tx } from "../database/transaction.ts";
+import type { Tx } from "../database/tx.ts";
 import { pageOf } from "../paging.ts";
 import { fittingPage } from "../personas/fitting-page.ts";
 import { numberIn } from "../personas/read-personas.ts";

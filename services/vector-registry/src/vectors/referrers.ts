@@ -1,5 +1,5 @@
 import { sql } from "kysely";
-import type { Tx } from "../database/transaction.ts";
+import type { Tx } from "../database/tx.ts";
 import { ALIAS_NAME, PERSONA_NAME } from "../resource-name.ts";
 import type { VectorIds } from "./vector-rows.ts";
 

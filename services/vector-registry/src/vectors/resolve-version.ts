@@ -1,7 +1,7 @@
 import { ServiceError } from "@persona-mesh/service";
 import type { Selectable } from "kysely";
 import type { VersionsTable } from "../database/schema.ts";
-import type { Tx } from "../database/transaction.ts";
+import type { Tx } from "../database/tx.ts";
 import { notFound } from "../failures.ts";
 import { ALIAS_NAME, VERSION_NAME } from "../resource-name.ts";
 

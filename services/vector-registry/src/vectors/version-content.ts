@@ -9,7 +9,7 @@ import { type CallContext, ServiceError } from "@persona-mesh/service";
 import { canonicalJson, decodeVector, diffVersions as diffDecoded, type JsonValue } from "@persona-mesh/steering";
 import type { Selectable } from "kysely";
 import type { VersionsTable } from "../database/schema.ts";
-import type { Tx } from "../database/transaction.ts";
+import type { Tx } from "../database/tx.ts";
 import type { Registry } from "../registry.ts";
 import { VERSION_NAME } from "../resource-name.ts";
 import { resolveVersion, tenantOfVersion } from "./resolve-version.ts";

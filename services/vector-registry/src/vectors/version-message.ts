@@ -4,7 +4,7 @@ import { type VersionSchema, VersionState } from "@persona-mesh/protocol/registr
 import type { Selectable } from "kysely";
 import { approvalSummaries } from "../approvals/approval-summary.ts";
 import type { VersionsTable } from "../database/schema.ts";
-import type { Tx } from "../database/transaction.ts";
+import type { Tx } from "../database/tx.ts";
 import { VERSION_NAME } from "../resource-name.ts";
 import { evaluationMessage, readStandings, type Standing } from "./version-standing.ts";
 

@@ -4,7 +4,7 @@ import type { EvaluationSchema } from "@persona-mesh/protocol/registry";
 import { type Selectable, sql } from "kysely";
 import { z } from "zod";
 import type { EvaluationsTable, RevocationsTable } from "../database/schema.ts";
-import type { Tx } from "../database/transaction.ts";
+import type { Tx } from "../database/tx.ts";
 
 /** A version of a tenant. */
 export interface VersionIds {
