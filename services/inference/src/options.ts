@@ -44,6 +44,10 @@ export const WORKER_OPTIONS = {
     unit: "MB",
     doc: "Versions that are kept in dataDir/registry for a start without the registry. What is served should fit.",
   }),
+  guardBaseline: option(z.string().min(1).optional(), {
+    default: undefined,
+    doc: "What unsteered replies of the model are like, as `persona model baseline` measures it. Unset: guard-baseline.json in the model's package; without one the guard watches repetition alone.",
+  }),
   slots: option(count(1024), {
     default: 16,
     doc: "Requests that run at once. Each takes a full context of KV cache; the log says how much.",

@@ -86,6 +86,34 @@ export class Heads {
     return { logProbs, entropies };
   }
 
+  /**
+   * KL of the distribution after each hidden state to that after the other one beside it, nats.
+   *
+   * @param hidden - float32[rows, hidden]
+   * @param others - float32[rows, hidden]
+   */
+  async divergence(hidden: Float32Array, others: Float32Array): Promise<Float32Array> {
+    const width = this.#runtime.spec.hidden;
+    const rows = hidden.length / width;
+    const divergences = new Float32Array(rows);
+    // In pieces as wide as a decode step, as scores are.
+    for (let from = 0; from < rows; from += this.#runtime.slots) {
+      const count = Math.min(this.#runtime.slots, rows - from);
+      const [start, end] = [from * width, (from + count) * width];
+      const head = this.#runtime.headBatch("head-divergence", count);
+      head.floats(HEAD.hidden).set(hidden.subarray(start, end));
+      head.floats(HEAD.otherHidden).set(others.subarray(start, end));
+      await head.run();
+      for (let row = 0; row < count; row++) {
+        const other = logSumExp(value(head, HEAD.otherMaxLogit, row), value(head, HEAD.otherMaxProbability, row));
+        const kl = value(head, HEAD.expectedDifference, row) - normalizer(head, row) + other;
+        // Equal rows may come out a rounding below 0.
+        divergences[from + row] = Math.max(0, kl);
+      }
+    }
+    return divergences;
+  }
+
   #filled(role: "head-top" | "head-logits", hidden: readonly Float32Array[]) {
     const head = this.#runtime.headBatch(role, hidden.length);
     const input = head.floats(HEAD.hidden);

@@ -1,0 +1,87 @@
+import {
+  type AlphaSpan,
+  type CoherenceBaseline,
+  type CoherenceScore,
+  coherenceOf,
+  Guard,
+  type GuardBand,
+  type GuardEvent,
+  type GuardedToken,
+  type GuardPolicy,
+  type ReplyMeasures,
+} from "@persona-mesh/steering";
+import type { WornPersona } from "../engine/worn-persona.ts";
+
+/** How one reply is guarded. */
+export interface GuardSettings {
+  readonly policy: GuardPolicy;
+  /** Undefined where the served model has no baseline: then repetition alone is watched, and no coherence is scored. */
+  readonly baseline: { readonly band: GuardBand; readonly coherence: CoherenceBaseline } | undefined;
+  /** Also where the policy lets the guard act. */
+  readonly observeOnly: boolean;
+}
+
+/**
+ * The guard of one reply: watches its tokens, and lowers what the request wears between two steps.
+ *
+ * Every change is an event, and the spans of alpha are those that acted: nothing is lowered without being told.
+ */
+export class ReplyGuard {
+  readonly #worn: WornPersona;
+  readonly #settings: GuardSettings;
+  readonly #guard: Guard;
+
+  constructor(worn: WornPersona, settings: GuardSettings) {
+    const { policy, baseline, observeOnly } = settings;
+    this.#worn = worn;
+    this.#settings = settings;
+    this.#guard = new Guard({
+      policy,
+      band: baseline?.band,
+      alphaHundredths: worn.alphaHundredths,
+      observeOnly: observeOnly || policy.observeOnly,
+    });
+  }
+
+  /** Keys and values of the reply that were written at a higher alpha are to be computed anew. */
+  get refills(): boolean {
+    return this.#settings.policy.cache === "REPREFILL";
+  }
+
+  get events(): readonly GuardEvent[] {
+    return this.#guard.events;
+  }
+
+  /** Effective alpha from token to token. */
+  get alphas(): readonly AlphaSpan[] {
+    return this.#guard.alphas;
+  }
+
+  /** What the request wears is another, or has another alpha, than the guard left it with. */
+  changed(): void {
+    this.#guard.wear(this.#worn.alphaHundredths);
+  }
+
+  /** The next token of the reply, before the step that writes it. */
+  take(token: GuardedToken): GuardEvent | undefined {
+    return this.#acted(this.#guard.take(token));
+  }
+
+  /** The twin has read the next token; where the request asks that this counts. */
+  compare(kl: number): GuardEvent | undefined {
+    return this.#acted(this.#guard.compare(kl));
+  }
+
+  /** Undefined without a baseline. */
+  coherence(measures: ReplyMeasures): CoherenceScore | undefined {
+    const { baseline } = this.#settings;
+    return baseline === undefined ? undefined : coherenceOf(measures, baseline.coherence);
+  }
+
+  #acted(event: GuardEvent | undefined): GuardEvent | undefined {
+    if (event !== undefined && event.alphaAfterHundredths !== event.alphaBeforeHundredths) {
+      this.#worn.lower(event.alphaAfterHundredths);
+    }
+    return event;
+  }
+}
