@@ -6,6 +6,7 @@ import {
   bindService,
   createMetrics,
   type Logger,
+  type Metrics,
   type RunningServer,
   startServer,
   toServiceError,
@@ -22,6 +23,8 @@ import { ERROR_MAPPERS } from "./rpc/error-mapping.ts";
 import { inferenceService } from "./rpc/inference-service.ts";
 import { mostTextBytes } from "./rpc/prompt.ts";
 import { SteeringTable } from "./table/index.ts";
+import { observeWorker } from "./telemetry/worker-gauges.ts";
+import { WorkerTelemetry } from "./telemetry/worker-telemetry.ts";
 import type { Worker } from "./worker.ts";
 
 /** A worker that serves. */
@@ -44,8 +47,8 @@ export async function startWorker(values: WorkerValues, log: Logger): Promise<Ru
   await using started = new AsyncDisposableStack();
   try {
     checkWorkerConfig(values);
-    const { worker, ready, source } = await openWorker(values, log, started);
     const metrics = await createMetrics(SERVICE_NAME, log);
+    const { worker, ready, source } = await openWorker(values, metrics, log, started);
     if (source !== undefined) observeSource(metrics, source);
     const server = await startServer({
       name: SERVICE_NAME,
@@ -85,7 +88,12 @@ interface OpenWorker extends Pick<OpenPersonas, "ready" | "source"> {
 }
 
 /** Everything but the port. What is opened is closed with `resources`, in reverse order. */
-async function openWorker(values: WorkerValues, log: Logger, resources: AsyncDisposableStack): Promise<OpenWorker> {
+async function openWorker(
+  values: WorkerValues,
+  metrics: Metrics,
+  log: Logger,
+  resources: AsyncDisposableStack,
+): Promise<OpenWorker> {
   // A runtime that copies caches or whose results depend on the batch would serve wrong text, and say nothing.
   const { threads, spinning } = values;
   shareThreads({ spinning, ...(threads !== undefined && { threads }) });
@@ -141,6 +149,8 @@ async function openWorker(values: WorkerValues, log: Logger, resources: AsyncDis
     engine,
     table,
     personas: personas.catalog,
+    telemetry: new WorkerTelemetry(metrics, model.manifest, log),
   };
+  observeWorker(metrics, worker);
   return { worker, ready: personas.ready, source: personas.source };
 }

@@ -2,6 +2,7 @@ import type { ModelPackage, ModelText } from "@persona-mesh/model";
 import type { Engine } from "./engine/engine.ts";
 import type { PersonaCatalog } from "./personas/persona-catalog.ts";
 import type { SteeringTable } from "./table/index.ts";
+import type { WorkerTelemetry } from "./telemetry/worker-telemetry.ts";
 
 /** What the calls of a worker share. */
 export interface Worker {
@@ -14,4 +15,5 @@ export interface Worker {
   readonly engine: Engine;
   readonly table: SteeringTable;
   readonly personas: PersonaCatalog;
+  readonly telemetry: WorkerTelemetry;
 }

@@ -5,11 +5,13 @@ import { type CallContext, type FieldViolation, ServiceError } from "@persona-me
 import { type GenerateEvent, GenerateJob } from "../jobs/generate-job.ts";
 import { MAX_STOP_CHARACTERS, MAX_STOPS, MAX_TEMPERATURE, type SamplingParameters } from "../sampling/index.ts";
 import type { FinishReason as Finish } from "../scheduler/index.ts";
+import type { ReplyOutcome } from "../telemetry/served-reply.ts";
 import type { Worker } from "../worker.ts";
 import { newJobId } from "./job-id.ts";
 import { personaProof, steeringFields } from "./persona-proof.ts";
 import { selectPersona } from "./persona-selection.ts";
 import { encodePrompt } from "./prompt.ts";
+import { failureOf, servedReply } from "./served-reply.ts";
 
 const DEFAULT_MAX_TOKENS = 256;
 
@@ -65,19 +67,27 @@ export async function* generate(
     annotate();
     worker.engine.cancel(job.id);
   };
+  let outcome: ReplyOutcome | undefined;
   try {
     // A signal that has fired already would never tell the listener.
     context.signal.throwIfAborted();
     worker.engine.submit(job);
     context.signal.addEventListener("abort", cancel, { once: true });
     for await (const event of job.events) {
+      if (event.kind === "finished") outcome = { kind: "finished", reason: event.reply.reason };
       if (event.kind === "finished" && event.text !== "")
         yield { event: { case: "tokens", value: { text: event.text } } };
       yield message(worker, job, event, { context, seed });
     }
+  } catch (error) {
+    outcome = failureOf(error, context.signal);
+    throw error;
   } finally {
     context.signal.removeEventListener("abort", cancel);
     cancel();
+    const operation = request.prompt?.input.case === "chat" ? "chat" : "text_completion";
+    outcome ??= failureOf(undefined, context.signal);
+    worker.telemetry.replied(servedReply(job, outcome, { operation, choice: 0, choices: 1 }), context);
   }
 }
 
