@@ -35,6 +35,7 @@ import { compactRegularly } from "./distribution/compaction.ts";
 import type { Distribution } from "./distribution/distribution.ts";
 import { distributionService } from "./distribution/distribution-service.ts";
 import { Presence } from "./distribution/presence.ts";
+import { ReportWriter } from "./distribution/report-writer.ts";
 import { Snapshots } from "./distribution/snapshot.ts";
 import { observeRegistry } from "./metrics.ts";
 import { modelService } from "./models/model-service.ts";
@@ -170,7 +171,8 @@ async function openDistribution(
   const listener = resources.use(new ChangeListener(pool, CHANGES_CHANNEL, log));
   const feed = resources.use(await ChangeFeed.open(db, listener, log));
   const presence = resources.use(new Presence(db, log));
+  const reports = resources.use(new ReportWriter(db));
   const retention = { seconds: values.retentionSeconds, changes: values.retentionChanges };
   resources.use(compactRegularly(db, retention, log));
-  return { db, feed, snapshots: new Snapshots(db), presence, readAudit };
+  return { db, feed, snapshots: new Snapshots(db), presence, reports, readAudit };
 }

@@ -3,6 +3,7 @@ import type { ReadAudit } from "../audit/read-audit.ts";
 import type { Database } from "../database/schema.ts";
 import type { ChangeFeed } from "./change-feed.ts";
 import type { Presence } from "./presence.ts";
+import type { ReportWriter } from "./report-writer.ts";
 import type { Snapshots } from "./snapshot.ts";
 
 /** What the calls of the distribution share. */
@@ -12,5 +13,6 @@ export interface Distribution {
   readonly feed: ChangeFeed;
   readonly snapshots: Snapshots;
   readonly presence: Presence;
+  readonly reports: ReportWriter;
   readonly readAudit: ReadAudit;
 }

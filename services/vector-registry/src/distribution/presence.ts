@@ -32,7 +32,7 @@ export class Presence implements AsyncDisposable {
 
   /** Until it is disposed of, the worker is connected. */
   connect(worker: string, modelChecksum: string): Disposable {
-    const key = `${worker} ${modelChecksum}`;
+    const key = keyOf({ worker, modelChecksum });
     const watch = this.#watches.get(key) ?? { worker, modelChecksum, count: 0 };
     watch.count++;
     this.#watches.set(key, watch);
@@ -55,7 +55,9 @@ export class Presence implements AsyncDisposable {
   #write(watches: readonly { readonly worker: string; readonly modelChecksum: string }[], connected: boolean): void {
     if (watches.length === 0) return;
     const until = connected ? sql<Date>`now() + make_interval(secs => ${CONNECTED_FOR})` : null;
-    const rows = watches.map(({ worker, modelChecksum }) => ({
+    // In one order everywhere: replicas that write the same rows cannot wait for each other.
+    const inOrder = watches.toSorted((a, b) => (keyOf(a) < keyOf(b) ? -1 : 1));
+    const rows = inOrder.map(({ worker, modelChecksum }) => ({
       worker,
       model_checksum: modelChecksum,
       state: "NOT_READY" as const,
@@ -77,4 +79,8 @@ export class Presence implements AsyncDisposable {
         ),
     );
   }
+}
+
+function keyOf({ worker, modelChecksum }: { readonly worker: string; readonly modelChecksum: string }): string {
+  return `${worker} ${modelChecksum}`;
 }

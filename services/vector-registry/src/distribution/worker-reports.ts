@@ -30,7 +30,7 @@ const STATES = {
 const problem = z.object({ tenant: z.string(), resource: z.string(), reason: z.string(), message: z.string() });
 
 /** Write down what a worker has in force. */
-export async function reportWorker({ db }: Distribution, request: ReportWorkerRequest): Promise<object> {
+export async function reportWorker({ reports }: Distribution, request: ReportWorkerRequest): Promise<object> {
   const worker = requireWorkerName(request.worker);
   const model = requireModelChecksum(request.modelChecksum);
   const state = (Object.keys(STATES) as (keyof typeof STATES)[]).find((name) => STATES[name] === request.state);
@@ -43,9 +43,11 @@ export async function reportWorker({ db }: Distribution, request: ReportWorkerRe
   ];
   if (violations.length > 0 || state === undefined) throw ServiceError.invalid(violations);
   const short = (text: string) => text.toWellFormed().replaceAll("\0", "").slice(0, MAX_TEXT);
-  const report = {
+  await reports.write({
+    worker,
+    modelChecksum: model,
     state,
-    applied_revision: request.appliedRevision,
+    appliedRevision: request.appliedRevision,
     problems: JSON.stringify(
       request.problems.map(({ tenant, resource, reason, message }) => ({
         tenant: short(tenant),
@@ -54,13 +56,7 @@ export async function reportWorker({ db }: Distribution, request: ReportWorkerRe
         message: short(message),
       })),
     ),
-    reported_at: sql<Date>`now()`,
-  };
-  await db
-    .insertInto("workers")
-    .values({ worker, model_checksum: model, connected_until: null, ...report })
-    .onConflict((conflict) => conflict.columns(["worker", "model_checksum"]).doUpdateSet(report))
-    .execute();
+  });
   return {};
 }
 
