@@ -133,9 +133,13 @@ describe("a watcher", () => {
 
 describe("requests", () => {
   const refused: Outcome = { kind: "refused", reason: "NOT_APPROVED" };
-  const check = (outcome: Outcome, entries: readonly string[]) => {
-    const request = { tenant: "acme", action: "SetAlias", requestId: "r1", what: "production", outcome };
-    return checkRequests([request], { changes: new Map([["r1", entries]]), reads: new Map() });
+  const check = (outcome: Outcome, entries: readonly string[], rows: readonly string[] = ["production@1"]) => {
+    const request = { tenant: "acme", action: "SetAlias", requestId: "r1", what: "production@1", outcome };
+    return checkRequests([request], {
+      changes: new Map([["r1", entries]]),
+      reads: new Map(),
+      rows: new Map([["SetAlias", new Set(rows)]]),
+    });
   };
 
   test.each<[string, Outcome, string[]]>([
@@ -150,8 +154,8 @@ describe("requests", () => {
   });
 
   test.each<[string, Outcome, string[], "lost" | "unasked", RegExp]>([
-    ["acknowledged and not there", ok, [], "lost", /no entry in the audit/],
-    ["acknowledged, and only what followed is there", ok, ["FollowAlias"], "lost", /no entry in the audit/],
+    ["acknowledged and not there", ok, [], "lost", /its entry in the audit is not there/],
+    ["acknowledged, and only what followed is there", ok, ["FollowAlias"], "lost", /its entry in the audit/],
     ["done twice", ok, ["SetAlias", "SetAlias"], "unasked", /done 2 times/],
     ["done twice, the second time as what was so already", ok, ["SetAlias", "SetAliasAgain"], "unasked", /2 times/],
     ["unknown and done twice", unknown, ["SetAlias", "SetAlias"], "unasked", /done 2 times/],
@@ -160,10 +164,19 @@ describe("requests", () => {
     expect(check(outcome, entries)[where].join("\n")).toMatch(what);
   });
 
+  test("one whose entry is there without what it made is lost, and counts once", () => {
+    expect(check(ok, ["SetAlias"], ["production@2"]).lost).toEqual([
+      expect.stringMatching(/what it made is not there/),
+    ]);
+    expect(check(ok, [], []).lost).toEqual([expect.stringMatching(/its entry in the audit and what it made/)]);
+    expect(check(unknown, [], []).lost).toEqual([]);
+  });
+
   test("reads of bytes that are others, or that nobody wrote down, are found", () => {
     const read = (version: string, isIntact = true) => ({ tenant: "acme", version, isIntact });
     const reads = new Map([["v1", 2]]);
-    const check = (...contents: ReturnType<typeof read>[]) => checkContents(contents, { changes: new Map(), reads });
+    const check = (...contents: ReturnType<typeof read>[]) =>
+      checkContents(contents, { changes: new Map(), reads, rows: new Map() });
     expect(check(read("v1"), read("v1"))).toEqual({ lost: [], unasked: [] });
     expect(check(read("v1", false)).lost.join()).toMatch(/bytes of v1/);
     expect(check(read("v1"), read("v1"), read("v1")).unasked.join()).toMatch(/read 3 times, and the audit has 2/);

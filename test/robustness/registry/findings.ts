@@ -3,9 +3,9 @@ import { encodeExportLine, verifyExport } from "@persona-mesh/audit";
 import { AuditService } from "@persona-mesh/protocol/registry";
 import { connectDatabase, type DatabasePool } from "../../../services/vector-registry/src/database/connect.ts";
 import { checkRegisters } from "./check-register.ts";
-import { type AuditedCalls, checkContents, checkRequests } from "./check-requests.ts";
+import { checkContents, checkRequests, type Kept } from "./check-requests.ts";
 import { checkWatch } from "./check-watch.ts";
-import type { Request, Watched } from "./history.ts";
+import type { Watched } from "./history.ts";
 import type { Log } from "./operations.ts";
 import { MODEL, TENANTS } from "./scene.ts";
 import type { Replica, Stage } from "./stage.ts";
@@ -35,11 +35,12 @@ export async function findingsOf(stage: Stage, log: Log, watched: readonly Watch
   try {
     await database.query("SET search_path = registry");
     const { audited, problems } = await readAudit(stage);
-    const requests = checkRequests(log.requests, audited);
-    const contents = checkContents(log.contents, audited);
+    const kept = { ...audited, rows: await readRows(database) };
+    const requests = checkRequests(log.requests, kept);
+    const contents = checkContents(log.contents, kept);
     const committed = await committedRevisions(database);
     return {
-      lost: [...requests.lost, ...contents.lost, ...(await lostRows(database, log.requests))],
+      lost: [...requests.lost, ...contents.lost],
       audit: [...problems, ...requests.unasked, ...contents.unasked, ...(await unmatchedRows(database))],
       watch: watched.flatMap((it) => checkWatch(it, committed)),
       registers: checkRegisters(log.registers).map(({ key, what }) => `${key}: ${what}`),
@@ -51,7 +52,7 @@ export async function findingsOf(stage: Stage, log: Log, watched: readonly Watch
 }
 
 /** Export every tenant's audit, verify it as anybody could, and look into it. */
-async function readAudit(stage: Stage): Promise<{ audited: AuditedCalls; problems: string[] }> {
+async function readAudit(stage: Stage): Promise<{ audited: Omit<Kept, "rows">; problems: string[] }> {
   const changes = new Map<string, string[]>();
   const reads = new Map<string, number>();
   const problems: string[] = [];
@@ -81,31 +82,33 @@ async function readAudit(stage: Stage): Promise<{ audited: AuditedCalls; problem
   return { audited: { changes, reads }, problems };
 }
 
-/** What was acknowledged is there by name. */
-async function lostRows(database: Database, requests: readonly Request[]): Promise<string[]> {
+/** Names of what stands in the tables, as clients are told them. */
+async function readRows(database: Database): Promise<Kept["rows"]> {
   const names = async (text: string) =>
     new Set((await database.query<{ name: string }>(text)).rows.map(({ name }) => name));
   const targets = await names(
     "SELECT format('tenants/%s/vectors/%s/aliases/%s@%s=%s', tenant, vector, alias, number, digest) AS name FROM alias_targets",
   );
-  const present: Record<string, ReadonlySet<string>> = {
-    PublishVersion: await names(
-      "SELECT format('tenants/%s/vectors/%s/versions/%s', tenant, vector, digest) AS name FROM versions",
-    ),
-    CreateApproval: await names("SELECT format('tenants/%s/approvals/%s', tenant, approval) AS name FROM approvals"),
-    CreatePersona: await names("SELECT format('tenants/%s/personas/%s', tenant, persona) AS name FROM personas"),
-    SetAlias: targets,
-    RollbackAlias: targets,
-    RevokeVersion: await names(
-      `SELECT format('tenants/%s/vectors/%s/versions/%s', v.tenant, v.vector, v.digest) AS name
-       FROM revocations r JOIN versions v USING (tenant, digest)`,
-    ),
-  };
-  return requests.flatMap(({ action, what }) =>
-    what === undefined || present[action]?.has(what) !== false
-      ? []
-      : [`${action} was acknowledged and ${what} is not there`],
-  );
+  return new Map([
+    [
+      "PublishVersion",
+      await names("SELECT format('tenants/%s/vectors/%s/versions/%s', tenant, vector, digest) AS name FROM versions"),
+    ],
+    [
+      "CreateApproval",
+      await names("SELECT format('tenants/%s/approvals/%s', tenant, approval) AS name FROM approvals"),
+    ],
+    ["CreatePersona", await names("SELECT format('tenants/%s/personas/%s', tenant, persona) AS name FROM personas")],
+    ["SetAlias", targets],
+    ["RollbackAlias", targets],
+    [
+      "RevokeVersion",
+      await names(
+        `SELECT format('tenants/%s/vectors/%s/versions/%s', v.tenant, v.vector, v.digest) AS name
+         FROM revocations r JOIN versions v USING (tenant, digest)`,
+      ),
+    ],
+  ]);
 }
 
 /** Rows that histories have for each kind of entry: as many of one as of the other. */
