@@ -1,8 +1,7 @@
-import type { GenerateEvent } from "@persona-mesh/client";
-import type { PersonaSwitched } from "@persona-mesh/protocol";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { personaName, type TestPersona } from "../support/personas.ts";
 import { ask, fingerprint } from "../support/requests.ts";
+import { RunningStream, withinOneStream } from "../support/running-stream.ts";
 import { openStage, type Stage } from "../support/stage.ts";
 
 // Told apart by how many layers they steer: every token says by its projections which one acted on it.
@@ -20,67 +19,21 @@ afterAll(() => stage.mesh.close());
 const FOLLOW = { selector: { case: "active", value: { follow: true } } } as const;
 const STAY = { selector: { case: "active", value: { follow: false } } } as const;
 
-/** A stream that is read as it comes. */
-class Reading {
-  readonly #stream: AsyncGenerator<GenerateEvent, void, undefined>;
-  /** Layers that each token was steered at. */
-  readonly steered: number[] = [];
-  readonly switches: PersonaSwitched[] = [];
-  started: string | undefined;
-
-  constructor(persona: typeof FOLLOW | typeof STAY) {
-    this.#stream = stage.client.generate(ask("hello", { persona, maxTokens: 1_000_000 }));
-  }
-
-  /** @throws Error when the stream ends before */
-  async until(condition: () => boolean): Promise<void> {
-    while (!condition()) {
-      const { value, done } = await this.#stream.next();
-      if (done || value?.case === "finished") throw new Error("the context was full before anything happened");
-      if (value?.case === "started") this.started = value.value.persona?.name ?? "";
-      if (value?.case === "personaSwitched") this.switches.push(value.value);
-      if (value?.case === "tokens")
-        this.steered.push(...value.value.tokens.map(({ projections }) => projections.length));
-    }
-  }
-
-  tokens(count: number): Promise<void> {
-    const from = this.steered.length;
-    return this.until(() => this.steered.length >= from + count);
-  }
-
-  async end(): Promise<void> {
-    await this.#stream.return();
-  }
-}
-
-/**
- * A context holds only so many tokens, and how long the news takes is up to the file system: a stream that was over
- * first is no failure, and another one is begun.
- */
-async function withinOneStream(attempt: () => Promise<void>): Promise<void> {
-  for (let tries = 1; ; tries++) {
-    try {
-      return await attempt();
-    } catch (error) {
-      if (tries === 5 || !String(error).includes("the context was full")) throw error;
-    }
-  }
-}
+const follow = () => new RunningStream(stage.client, ask("hello", { persona: FOLLOW, maxTokens: 1_000_000 }));
 
 test("a stream that follows takes on what becomes active, from one token to the next, and loses what is no more", () =>
   withinOneStream(async () => {
     await stage.cast([ONE, TWO], { active: "one" });
-    const following = new Reading(FOLLOW);
+    const following = follow();
     await following.tokens(3);
-    expect(following.started).toBe(personaName("acme", "one"));
+    expect(following.started?.persona?.name).toBe(personaName("acme", "one"));
 
     const recast = stage.cast([ONE, TWO], { active: "two" });
-    await following.until(() => following.switches.length === 1);
+    await following.switched();
     await following.tokens(3);
     await recast;
     const gone = stage.cast([ONE], { active: null });
-    await following.until(() => following.switches.length === 2);
+    await following.switched(2);
     await following.tokens(3);
     await gone;
     await following.end();
@@ -99,10 +52,10 @@ test("a stream that does not follow keeps its persona to the end, and its reply 
     await stage.cast([ONE, TWO], { active: "one" });
     const before = fingerprint(await stage.client.generateText(ask("hello", { persona: STAY, maxTokens: 300 })));
     const staying = stage.client.generateText(ask("hello", { persona: STAY, maxTokens: 300 }));
-    const following = new Reading(FOLLOW);
+    const following = follow();
     await following.tokens(1);
     const recast = stage.cast([TWO], { active: "two" });
-    await following.until(() => following.switches.length === 1);
+    await following.switched();
     await recast;
     await following.end();
     const reply = await staying;
@@ -116,10 +69,10 @@ test("a stream that does not follow keeps its persona to the end, and its reply 
 test("a persona that changes under its name is switched like another one", () =>
   withinOneStream(async () => {
     await stage.cast([ONE], { active: "one" });
-    const following = new Reading(FOLLOW);
+    const following = follow();
     await following.tokens(1);
     const recast = stage.cast([{ ...ONE, alpha: 0.2 }], { active: "one" });
-    await following.until(() => following.switches.length === 1);
+    await following.switched();
     await recast;
     await following.end();
     expect(following.switches[0]?.persona).toMatchObject({
