@@ -15,6 +15,8 @@ export interface LayerCache {
  */
 export class KvCache implements Disposable {
   readonly byteLength: number;
+  /** Floats that one position of one slot takes, over all layers. */
+  readonly positionElements: number;
   readonly #slotElements: number;
   readonly #shape: readonly [number, number, number];
   readonly #layers: readonly { readonly key: Float32Array; readonly value: Float32Array }[];
@@ -28,6 +30,7 @@ export class KvCache implements Disposable {
       key: new Float32Array(elements),
       value: new Float32Array(elements),
     }));
+    this.positionElements = 2 * spec.layers * spec.kvHeads * spec.headDim;
     this.byteLength = 2 * spec.layers * elements * Float32Array.BYTES_PER_ELEMENT;
   }
 
@@ -45,6 +48,20 @@ export class KvCache implements Disposable {
     return view;
   }
 
+  /**
+   * Copy keys and values of positions `start` and up out of a slot.
+   *
+   * @param into - float32[layers, 2, kvHeads, positions, headDim]; its length says how many positions
+   */
+  read(slot: number, start: number, into: Float32Array): void {
+    this.#parts(slot, start, into, (cached, outside) => outside.set(cached));
+  }
+
+  /** Copy keys and values into a slot, as {@link read} has given them. */
+  write(slot: number, start: number, from: Float32Array): void {
+    this.#parts(slot, start, from, (cached, outside) => cached.set(outside));
+  }
+
   [Symbol.dispose](): void {
     for (const view of this.#views.values()) {
       for (const layer of view) {
@@ -53,5 +70,30 @@ export class KvCache implements Disposable {
       }
     }
     this.#views.clear();
+  }
+
+  /** The stretches of memory that belong together, head by head: one of the cache, one of an array outside. */
+  #parts(
+    slot: number,
+    start: number,
+    outside: Float32Array,
+    each: (cached: Float32Array, outside: Float32Array) => void,
+  ): void {
+    const [kvHeads, cacheTokens, headDim] = this.#shape;
+    const positions = outside.length / this.positionElements;
+    if (!Number.isInteger(positions) || start < 0 || start + positions > cacheTokens) {
+      throw new RangeError(`${positions} positions from ${start} on, of ${cacheTokens}`);
+    }
+    const length = positions * headDim;
+    let at = 0;
+    for (const { key, value } of this.#layers) {
+      for (const side of [key, value]) {
+        for (let head = 0; head < kvHeads; head++) {
+          const from = slot * this.#slotElements + (head * cacheTokens + start) * headDim;
+          each(side.subarray(from, from + length), outside.subarray(at, at + length));
+          at += length;
+        }
+      }
+    }
   }
 }

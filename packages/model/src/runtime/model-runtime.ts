@@ -112,6 +112,25 @@ export class ModelRuntime implements Disposable {
     };
   }
 
+  /** Floats of keys and values that one position takes. */
+  get cachedElements(): number {
+    return this.#cache.positionElements;
+  }
+
+  /**
+   * Copy keys and values of some positions of a slot out, between runs.
+   *
+   * @param into - float32[positions · {@link cachedElements}], in an order that only {@link writeCache} needs to know
+   */
+  readCache(slot: number, start: number, into: Float32Array): void {
+    this.#cache.read(slot, start, into);
+  }
+
+  /** Put back, into any slot at the same positions, what {@link readCache} gave: a prefill would compute the same. */
+  writeCache(slot: number, start: number, from: Float32Array): void {
+    this.#cache.write(slot, start, from);
+  }
+
   /** Buffers of a decode step over slots 0 … count − 1, one hidden state each. Kept and reused. */
   decodeBatch(count: number): BodyBatch {
     return this.#keep(`decode ${count}`, () => {

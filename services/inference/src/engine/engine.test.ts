@@ -1,15 +1,12 @@
-import { ModelRuntime } from "@persona-mesh/model/runtime";
 import type { ServiceError } from "@persona-mesh/service";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { type ReferenceModel, referenceModel } from "../../../../packages/model/src/testing/reference-model.ts";
-import type { LoadedPersona } from "../personas/loaded-persona.ts";
 import { DEFAULT_SERVING, type ServingPolicy } from "../personas/serving-policy.ts";
-import type { Ending, RowOutcome } from "../scheduler/index.ts";
-import { SteeringTable } from "../table/index.ts";
+import type { Ending } from "../scheduler/index.ts";
+import { Greedy, openEngine, run, type Stage } from "../testing/engine-stage.ts";
 import { personaOf, rowAlong } from "../testing/personas.ts";
-import { Engine, type EngineOptions } from "./engine.ts";
-import type { GeneratingJob, ReadingJob } from "./engine-job.ts";
-import { WornPersona } from "./worn-persona.ts";
+import type { EngineOptions } from "./engine.ts";
+import type { ReadingJob } from "./engine-job.ts";
 
 // The engine over the real runtime and a tiny model: what is watched is the order of things, and the numbers of each row.
 
@@ -23,100 +20,8 @@ beforeEach(async () => {
 
 afterEach(() => resources.disposeAsync());
 
-/** What happened, in order: `job token`, `job ended how`. */
-type Diary = string[];
-
-interface Stage {
-  readonly engine: Engine;
-  readonly table: SteeringTable;
-  readonly diary: Diary;
-  readonly failures: unknown[];
-  worn(persona?: LoadedPersona): WornPersona;
-}
-
 async function open(slots: number, options: Partial<EngineOptions> = {}, tableRows = 8): Promise<Stage> {
-  const { spec } = reference.model;
-  const table = new SteeringTable({ rows: tableRows, hidden: spec.hidden, layers: spec.layers });
-  const runtime = resources.use(await ModelRuntime.open(reference.model, { slots, table: table.values, threads: 1 }));
-  const failures: unknown[] = [];
-  const onStepFailed = (error: unknown) => failures.push(error);
-  const engine = new Engine(runtime, { chunkTokens: 4, queueCapacity: 8, onStepFailed, ...options });
-  resources.defer(() => engine.stop());
-  const worn = (persona?: LoadedPersona) => new WornPersona(table, { current: () => persona, follow: false, gain: 1 });
-  return { engine, table, diary: [], failures, worn };
-}
-
-interface Script {
-  /** @default 3 */
-  readonly tokens?: number;
-  readonly prompt?: readonly number[];
-  readonly persona?: LoadedPersona;
-  /** Called for every token; what it returns replaces the usual outcome. */
-  readonly onToken?: (count: number) => RowOutcome | undefined;
-  readonly onStep?: () => void;
-  readonly onEnded?: () => void;
-}
-
-/** Greedy, for a number of tokens; writes down what happens to it. */
-class Greedy implements GeneratingJob {
-  readonly kind = "generate";
-  readonly tenant = "acme";
-  readonly prompt: Int32Array;
-  readonly tokens: number;
-  readonly sampling = { temperature: 0 };
-  readonly id: string;
-  readonly worn: WornPersona;
-  readonly ids: number[] = [];
-  readonly over: Promise<Ending>;
-  #end: (ending: Ending) => void;
-  readonly #script: Script;
-  readonly #diary: Diary;
-
-  constructor(id: string, stage: Stage, script: Script = {}) {
-    this.id = id;
-    this.worn = stage.worn(script.persona);
-    this.prompt = Int32Array.from(script.prompt ?? [1, 2, 3, 4, 5, 6]);
-    this.tokens = this.prompt.length;
-    this.#script = script;
-    this.#diary = stage.diary;
-    const { promise, resolve } = Promise.withResolvers<Ending>();
-    this.over = promise;
-    this.#end = resolve;
-  }
-
-  get nextToken(): number {
-    return this.ids.at(-1) as number;
-  }
-
-  get reply(): readonly number[] {
-    return this.ids;
-  }
-
-  beforeStep(): void {
-    this.#script.onStep?.();
-  }
-
-  async sample(_: unknown, top: Parameters<GeneratingJob["sample"]>[1]): Promise<RowOutcome> {
-    this.ids.push(top.row.ids[0] as number);
-    this.#diary.push(`${this.id} ${this.ids.length}`);
-    const told = this.#script.onToken?.(this.ids.length);
-    if (told !== undefined) return told;
-    return this.ids.length < (this.#script.tokens ?? 3)
-      ? { kind: "continue" }
-      : { kind: "finish", reason: "maxTokens" };
-  }
-
-  ended(ending: Ending): void {
-    this.#diary.push(`${this.id} ${ending.kind}`);
-    this.#end(ending);
-    this.#script.onEnded?.();
-  }
-}
-
-/** Submit jobs, and wait until all of them are over. */
-async function run({ engine }: Stage, ...jobs: readonly Greedy[]): Promise<Ending[]> {
-  for (const job of jobs) engine.submit(job);
-  return Promise.all(jobs.map(({ over }) => over));
+  return openEngine(reference.model, resources, { slots, tableRows, ...options });
 }
 
 test("jobs beside each other get the tokens that they get alone", async () => {
@@ -126,11 +31,11 @@ test("jobs beside each other get the tokens that they get alone", async () => {
   for (const prompt of prompts) {
     const job = new Greedy("alone", stage, { prompt, tokens: 10 });
     await run(stage, job);
-    alone.push(job.ids);
+    alone.push(job.reply);
   }
   const together = prompts.map((prompt, index) => new Greedy(`${index}`, stage, { prompt, tokens: 10 }));
   await run(stage, ...together);
-  expect(together.map(({ ids }) => ids)).toEqual(alone);
+  expect(together.map(({ reply }) => reply)).toEqual(alone);
 });
 
 test("a job that is cancelled in a step is not in the next one: its slot serves whoever waits", async () => {
@@ -179,7 +84,7 @@ describe("failures", () => {
     ]);
     const alone = new Greedy("alone", stage, { tokens: 6 });
     await run(stage, alone);
-    expect(goesOn.ids).toEqual(alone.ids);
+    expect(goesOn.reply).toEqual(alone.reply);
     expect(stage.failures).toEqual([]);
   });
 
@@ -210,7 +115,7 @@ describe("failures", () => {
     const goesOn = new Greedy("goes on", stage, { tokens: 6 });
     await run(stage, deaf, goesOn);
     expect(stage.failures).toEqual([boom]);
-    expect(goesOn.ids).toHaveLength(6);
+    expect(goesOn.reply).toHaveLength(6);
   });
 
   test("of numbers: a row that overflows ends with alpha and layers, its neighbour and its slot's next job are as ever", async () => {
@@ -230,7 +135,7 @@ describe("failures", () => {
     expect(stage.table.figures().rowsHeld).toBe(0);
     const after = [new Greedy("after 1", stage, { tokens: 8 }), new Greedy("after 2", stage, { tokens: 8 })];
     await run(stage, ...after);
-    for (const { ids } of after) expect(ids).toEqual(beside.ids);
+    for (const { reply } of after) expect(reply).toEqual(beside.reply);
   });
 });
 

@@ -2,7 +2,15 @@ import { setImmediate } from "node:timers/promises";
 import type { ModelRuntime } from "@persona-mesh/model/runtime";
 import { ServiceError } from "@persona-mesh/service";
 import { DEFAULT_SERVING, type ServingPolicy } from "../personas/serving-policy.ts";
-import { type Ended, FairQueue, Scheduler, type SchedulerFigures, type Step } from "../scheduler/index.ts";
+import { type PrefixFigures, PrefixReuse } from "../prefix/prefix-reuse.ts";
+import {
+  type Admission,
+  type Ended,
+  FairQueue,
+  Scheduler,
+  type SchedulerFigures,
+  type Step,
+} from "../scheduler/index.ts";
 import type { EngineJob } from "./engine-job.ts";
 import { refusalError } from "./refusal.ts";
 import { Steps } from "./steps.ts";
@@ -12,6 +20,8 @@ export interface EngineOptions {
   readonly chunkTokens: number;
   /** Most requests that may wait while no slot is free. */
   readonly queueCapacity: number;
+  /** Memory for keys and values of prompts that were read before. @default 0, none is kept */
+  readonly prefixBytes?: number;
   /** What a tenant may take; asked whenever it matters. @default {@link DEFAULT_SERVING} for everybody */
   readonly serving?: (tenant: string) => ServingPolicy;
   /** Told about a step that the runtime could not compute. */
@@ -27,6 +37,7 @@ export interface EngineOptions {
 export class Engine {
   readonly #scheduler: Scheduler<EngineJob>;
   readonly #steps: Steps;
+  readonly #prefixes: PrefixReuse;
   readonly #options: EngineOptions;
   readonly #running: Promise<void>;
   /** Ends the chunk in flight. */
@@ -38,17 +49,19 @@ export class Engine {
 
   constructor(runtime: ModelRuntime, options: EngineOptions) {
     this.#options = options;
-    this.#steps = new Steps(runtime, options.chunkTokens);
+    const { chunkTokens, prefixBytes = 0 } = options;
+    this.#prefixes = new PrefixReuse(runtime, { chunkTokens, bytes: prefixBytes });
+    this.#steps = new Steps(runtime, chunkTokens, this.#prefixes);
     this.#scheduler = new Scheduler<EngineJob>({
       slots: runtime.slots,
       contextTokens: runtime.contextTokens,
-      chunkTokens: options.chunkTokens,
+      chunkTokens,
       queue: new FairQueue({
         capacity: options.queueCapacity,
         share: options.serving ?? (() => DEFAULT_SERVING),
         clock: () => performance.now(),
       }),
-      admit: (job) => job.worn.admit(),
+      admit: (job, slot) => this.#admit(job, slot),
     });
     this.#running = this.#loop();
   }
@@ -73,6 +86,10 @@ export class Engine {
 
   figures(): SchedulerFigures {
     return this.#scheduler.figures();
+  }
+
+  prefixFigures(): PrefixFigures {
+    return this.#prefixes.figures();
   }
 
   /** End everything and wait for the step in flight. The runtime can be disposed afterwards. */
@@ -120,6 +137,14 @@ export class Engine {
     const abort = new AbortController();
     this.#chunk = { id: step.job.id, abort };
     return this.#steps.prefill(step, abort.signal);
+  }
+
+  #admit(job: EngineJob, slot: number): Admission {
+    const admission = job.worn.admit();
+    if (admission.kind !== "admit") return admission;
+    const present = this.#prefixes.fill(slot, job);
+    job.admitted?.({ cachedTokens: present });
+    return { kind: "admit", present };
   }
 
   #deliver(ended: readonly Ended<EngineJob>[]): void {

@@ -1,6 +1,7 @@
 import type { BodyBatch, ModelRuntime } from "@persona-mesh/model/runtime";
 import { ServiceError } from "@persona-mesh/service";
 import { effectiveAlpha } from "@persona-mesh/steering";
+import type { PrefixReuse } from "../prefix/prefix-reuse.ts";
 import type { DecodeStep, PrefillStep, RowOutcome } from "../scheduler/index.ts";
 import type { EngineJob, GeneratingJob, TokenState } from "./engine-job.ts";
 import { Heads } from "./heads.ts";
@@ -10,12 +11,14 @@ import { UNSTEERED, writeSteering } from "./row-steering.ts";
 export class Steps {
   readonly #runtime: ModelRuntime;
   readonly #chunkTokens: number;
+  readonly #prefixes: PrefixReuse;
   readonly #heads: Heads;
 
   /** @param chunkTokens - the extent of chunks that comes again and again */
-  constructor(runtime: ModelRuntime, chunkTokens: number) {
+  constructor(runtime: ModelRuntime, chunkTokens: number, prefixes: PrefixReuse) {
     this.#runtime = runtime;
     this.#chunkTokens = chunkTokens;
+    this.#prefixes = prefixes;
     this.#heads = new Heads(runtime);
   }
 
@@ -43,6 +46,9 @@ export class Steps {
       batch.select.set(select);
       writeSteering(batch, 0, this.#runtime.spec.layers, job.worn.steering, step.phase);
       await batch.run(signal);
+      if (!batch.hidden.every(Number.isFinite)) return overflow(job);
+      // Before the job hears of it: what it wears then may change, and is not what acted here.
+      this.#prefixes.keep(step);
       return await this.#outcomeOfChunk(step, batch);
     } finally {
       if (!keep) batch[Symbol.dispose]();
@@ -81,7 +87,6 @@ export class Steps {
 
   async #outcomeOfChunk(step: PrefillStep<EngineJob>, batch: BodyBatch): Promise<RowOutcome> {
     const { job } = step;
-    if (!batch.hidden.every(Number.isFinite)) return overflow(job);
     if (job.kind === "prefill") return job.read({ step, batch }, this.#heads);
     if (!step.isLast) return { kind: "continue" };
     const layers = this.#runtime.spec.layers;
