@@ -1,11 +1,11 @@
 import { setTimeout as sleep } from "node:timers/promises";
-import { fromBinary } from "@bufbuild/protobuf";
-import { type Change, ChangeSchema } from "@persona-mesh/protocol/registry";
+import type { Change } from "@persona-mesh/protocol/registry";
 import type { Logger } from "@persona-mesh/service";
-import type { Kysely, Selectable } from "kysely";
+import type { Kysely } from "kysely";
 import type { WrittenChanges } from "../database/mutation.ts";
-import type { ChangesTable, Database } from "../database/schema.ts";
+import type { Database } from "../database/schema.ts";
 import type { ChangeListener } from "./change-listener.ts";
+import { type Counter, readBatch, readCounter, type StoredChange, storedChange } from "./stored-changes.ts";
 
 /** All changes of one revision that concern one model. */
 export interface ReadChanges {
@@ -22,17 +22,8 @@ export type Reading =
   /** The feed is closed. */
   | { readonly kind: "closed" };
 
-interface StoredChange {
-  readonly revision: bigint;
-  readonly modelChecksum: string | null;
-  readonly change: Change;
-}
-
 /** Changes kept in memory for watchers that are up to date, which nearly all are. */
 const KEPT_CHANGES = 4096;
-
-/** Rows read at a time by the feed, and for a watcher that has fallen behind. */
-const BATCH_ROWS = 1000;
 
 /** How often the table is read without a hint: notifications are lost with their connection. Milliseconds. */
 const POLL_INTERVAL = 250;
@@ -212,55 +203,6 @@ export class ChangeFeed implements AsyncDisposable {
   #wake(): void {
     for (const done of [...this.#waiting]) done();
   }
-}
-
-interface Counter {
-  readonly revision: bigint;
-  readonly compacted: bigint;
-}
-
-function readCounter(db: Kysely<Database>): Promise<Counter> {
-  return db.selectFrom("revision_counter").select(["revision", "compacted"]).executeTakeFirstOrThrow();
-}
-
-/** Whole revisions after `position`, about {@link BATCH_ROWS} rows of them; `upTo` is the last one that was looked at. */
-async function readBatch(
-  db: Kysely<Database>,
-  position: bigint,
-  revision: bigint,
-): Promise<{ rows: StoredChange[]; upTo: bigint }> {
-  const rows = await readRows(db, position, revision, BATCH_ROWS);
-  const last = rows.at(-1)?.revision;
-  if (rows.length < BATCH_ROWS || last === undefined) return { rows, upTo: revision };
-  // The batch may end within a revision: that one is left for the next batch, unless it is a batch by itself.
-  if (rows[0]?.revision === last) return { rows: await readRows(db, last - 1n, last), upTo: last };
-  return { rows: rows.filter((row) => row.revision < last), upTo: last - 1n };
-}
-
-async function readRows(
-  db: Kysely<Database>,
-  position: bigint,
-  revision: bigint,
-  limit?: number,
-): Promise<StoredChange[]> {
-  const rows = await db
-    .selectFrom("changes")
-    .select(["revision", "model_checksum", "body"])
-    .where("revision", ">", position)
-    .where("revision", "<=", revision)
-    .orderBy("revision")
-    .orderBy("part")
-    .$if(limit !== undefined, (query) => query.limit(limit as number))
-    .execute();
-  return rows.map(storedChange);
-}
-
-function storedChange(row: Pick<Selectable<ChangesTable>, "revision" | "model_checksum" | "body">): StoredChange {
-  return {
-    revision: row.revision,
-    modelChecksum: row.model_checksum,
-    change: fromBinary(ChangeSchema, row.body),
-  };
 }
 
 /** The part of an ascending list after a revision. */

@@ -8,11 +8,10 @@ import {
   VersionState,
 } from "@persona-mesh/protocol/registry";
 import type { CallContext } from "@persona-mesh/service";
-import type { KyselyPlugin } from "kysely";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { Transactor } from "../database/transaction.ts";
 import { listPersonaRevisions, listPersonas } from "../personas/read-personas.ts";
 import type { Registry } from "../registry.ts";
+import { countStatements } from "../testing/count-statements.ts";
 import { type GovernedRegistry, type GovernedTenant, openGovernedRegistry } from "../testing/governed-registry.ts";
 import * as rows from "../testing/governed-rows.ts";
 import { listVectors } from "./read-vectors.ts";
@@ -77,20 +76,12 @@ test.each<[string, Call, DescMessage, (tenant: GovernedTenant) => string]>([
   ["revisions", listPersonaRevisions, ListPersonaRevisionsRequestSchema, (it) => it.persona("p-1")],
 ])("a page of %s takes as many statements as one of a single one", async (_, list, schema, parent) => {
   const statements = async (pageSize: number) => {
-    let count = 0;
-    const counting: KyselyPlugin = {
-      transformQuery({ node }) {
-        count++;
-        return node;
-      },
-      transformResult: async ({ result }) => result,
-    };
-    const transactor = new Transactor(registry.database.service.db.withPlugin(counting));
+    const counted = countStatements(registry.database.service);
     const context = { caller: { subject: "alice", tenant: tenant.id, roles: new Set(["viewer"]) } };
     const init = { parent: parent(tenant), pageSize } as MessageInitShape<DescMessage>;
-    const answer = await list({ transactor } as Registry, create(schema, init) as never, context as never);
+    const answer = await list(counted.registry, create(schema, init) as never, context as never);
     const [items] = Object.values(answer).filter(Array.isArray);
-    return { count, items: items?.length };
+    return { count: counted.statements(), items: items?.length };
   };
   const one = await statements(1);
   const many = await statements(100);
