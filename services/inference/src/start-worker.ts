@@ -12,6 +12,7 @@ import {
   toServiceError,
 } from "@persona-mesh/service";
 import { Engine } from "./engine/engine.ts";
+import { openBaseline } from "./guard/open-baseline.ts";
 import { availableMemory, planMemory, requireMemory, servedContext } from "./memory-plan.ts";
 import { openModel } from "./open-model.ts";
 import { type OpenPersonas, openPersonas, SERVICE_NAME } from "./open-personas.ts";
@@ -109,6 +110,7 @@ async function openWorker(
   log.info({ ...memory, ...plan, availableBytes }, "memory needed once every slot is full");
   requireMemory(spec, plan, memory, availableBytes);
   const text = await loadTokenizer(model);
+  const baseline = await openBaseline(model, values.guardBaseline, log);
   const table = new SteeringTable({ rows: values.tableRows, hidden: spec.hidden, layers: spec.layers });
   const runtime = resources.use(
     await ModelRuntime.open(
@@ -149,6 +151,7 @@ async function openWorker(
     engine,
     table,
     personas: personas.catalog,
+    baseline,
     telemetry: new WorkerTelemetry(metrics, model.manifest, log),
   };
   observeWorker(metrics, worker);

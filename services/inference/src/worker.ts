@@ -1,5 +1,6 @@
 import type { ModelPackage, ModelText } from "@persona-mesh/model";
 import type { Engine } from "./engine/engine.ts";
+import type { ServedBaseline } from "./guard/served-baseline.ts";
 import type { PersonaCatalog } from "./personas/persona-catalog.ts";
 import type { SteeringTable } from "./table/index.ts";
 import type { WorkerTelemetry } from "./telemetry/worker-telemetry.ts";
@@ -15,5 +16,7 @@ export interface Worker {
   readonly engine: Engine;
   readonly table: SteeringTable;
   readonly personas: PersonaCatalog;
+  /** What the guard compares replies with. */
+  readonly baseline: ServedBaseline;
   readonly telemetry: WorkerTelemetry;
 }

@@ -10,6 +10,7 @@ import { sample, uniform } from "../sampling/index.ts";
 import type { RowOutcome } from "../scheduler/index.ts";
 import { SteeringTable } from "../table/index.ts";
 import { personaOf, rowAlong } from "../testing/personas.ts";
+import { watchOf } from "../testing/watch.ts";
 import { type GenerateEvent, type GenerateInput, GenerateJob } from "./generate-job.ts";
 
 const { tokenizer } = fixture("byte-level");
@@ -19,11 +20,13 @@ const LAYERS = 2;
 const table = () => new SteeringTable({ rows: 8, hidden: 2, layers: LAYERS });
 
 function jobOf(changes: Partial<GenerateInput> = {}): GenerateJob {
+  const worn = changes.worn ?? new WornPersona(table(), { current: () => undefined, follow: false, gain: 1 });
   return new GenerateJob({
     tenant: "acme",
     id: "job",
     prompt: [1, 2, 3],
-    worn: new WornPersona(table(), { current: () => undefined, follow: false, gain: 1 }),
+    worn,
+    watch: watchOf(worn),
     sampling: { temperature: 0, topK: 0, topP: 1, minP: 0 },
     seed: 7n,
     maxTokens: 100,

@@ -1,9 +1,10 @@
 import type { Tokenizer } from "@persona-mesh/model";
 import { StreamingDecoder, TokenizerError } from "@persona-mesh/model";
-import { measureReply, type ReplyMeasures } from "@persona-mesh/steering";
+import { type GuardEvent, measureReply, type ReplyMeasures } from "@persona-mesh/steering";
 import type { GeneratingJob, TokenState } from "../engine/engine-job.ts";
 import type { Heads, TopState } from "../engine/heads.ts";
 import type { WornPersona } from "../engine/worn-persona.ts";
+import type { ReplyWatch, WatchReport } from "../guard/reply-watch.ts";
 import type { LoadedPersona } from "../personas/loaded-persona.ts";
 import {
   type Sampled,
@@ -35,6 +36,8 @@ export interface GenerateInput {
   /** Tokens that end a reply. */
   readonly endTokens: ReadonlySet<number>;
   readonly tokenizer: Tokenizer;
+  /** Guard and twin of the reply, told of by `onEvent`. */
+  readonly watch: (onEvent: (event: GuardEvent) => void) => ReplyWatch;
 }
 
 /** One token of a reply and what is known of it. */
@@ -56,6 +59,7 @@ export interface FinishedReply {
   readonly queueMillis: number;
   readonly prefillMillis: number;
   readonly decodeMillis: number;
+  readonly watch: WatchReport;
 }
 
 export type GenerateEvent =
@@ -68,6 +72,8 @@ export type GenerateEvent =
       readonly afterTokens: number;
       readonly micros: number;
     }
+  /** Alpha is lower from the next token on, or would be. */
+  | { readonly kind: "guard"; readonly event: GuardEvent }
   /** `text` is what the stop strings had held back. */
   | { readonly kind: "finished"; readonly text: string; readonly reply: FinishedReply };
 
@@ -85,6 +91,7 @@ export class GenerateJob implements GeneratingJob {
   readonly #input: GenerateInput;
   readonly #decoder: StreamingDecoder;
   readonly #stops: StopScanner;
+  readonly #watch: ReplyWatch;
   readonly #ids: number[] = [];
   readonly #entropies: number[] = [];
   readonly #logProbs: number[] = [];
@@ -107,6 +114,7 @@ export class GenerateJob implements GeneratingJob {
     this.sampling = input.sampling;
     this.#decoder = new StreamingDecoder(input.tokenizer);
     this.#stops = new StopScanner(input.stops);
+    this.#watch = input.watch((event) => this.events.push({ kind: "guard", event }));
   }
 
   get nextToken(): number {
@@ -147,11 +155,13 @@ export class GenerateJob implements GeneratingJob {
       this.#begun = true;
       this.#clock.start();
       this.events.push({ kind: "started", persona: this.worn.persona, gain: this.worn.gain });
+      this.#watch.begin();
       return;
     }
     try {
       const switched = this.worn.refresh();
       if (switched === undefined) return;
+      this.#watch.changed();
       this.events.push({ kind: "switched", ...switched, afterTokens: this.#ids.length });
     } catch (error) {
       this.#failure = { error };
@@ -168,18 +178,33 @@ export class GenerateJob implements GeneratingJob {
     if (chosen.kind === "needFullLogits") chosen = choose({ kind: "full", logits: await heads.logits(state.hidden) });
     if (chosen.kind !== "token") throw new Error(`the sampler gave ${chosen.kind} for a finite row`);
     const { id, logProb, alternatives } = chosen;
-    return this.#take({ id, logProb, entropy: top.entropy, alternatives, projections: this.#projections(state) });
+    const projections = this.#projections(state);
+    const outcome = this.#take({ id, logProb, entropy: top.entropy, alternatives, projections });
+    this.#watch.take({ id, hidden: state.hidden, entropy: top.entropy });
+    const refills = this.#watch.takeRefill();
+    return refills && outcome.kind === "continue" ? { kind: "rewind", from: this.tokens } : outcome;
   }
 
   ended(ending: Ending): void {
     this.#clock.end();
     if (ending.kind !== "finished") {
+      this.#watch.abandon();
       this.events.fail(errorOf(ending));
       return;
     }
     const text = ending.reason === "stop" ? "" : this.#rest();
-    this.events.push({ kind: "finished", text, reply: this.#finished(ending.reason) });
-    this.events.end();
+    const finish = () => {
+      this.events.push({ kind: "finished", text, reply: this.#finished(ending.reason) });
+      this.events.end();
+    };
+    const compared = this.#watch.finish();
+    if (compared === undefined) finish();
+    else void compared.then(finish);
+  }
+
+  /** What guard and twin found so far. */
+  watched(): WatchReport {
+    return this.#watch.report(this.measures());
   }
 
   #take(token: ReplyToken): RowOutcome {
@@ -233,6 +258,7 @@ export class GenerateJob implements GeneratingJob {
       queueMillis: started - queued,
       prefillMillis: firstToken - started,
       decodeMillis: ended - firstToken,
+      watch: this.watched(),
     };
   }
 }

@@ -2,11 +2,13 @@ import { randomBytes } from "node:crypto";
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import { FinishReason, type GenerateRequest, type GenerateResponseSchema, type Sampling } from "@persona-mesh/protocol";
 import { type CallContext, type FieldViolation, ServiceError } from "@persona-mesh/service";
+import { watchReply } from "../guard/watch-reply.ts";
 import { type GenerateEvent, GenerateJob } from "../jobs/generate-job.ts";
 import { MAX_STOP_CHARACTERS, MAX_STOPS, MAX_TEMPERATURE, type SamplingParameters } from "../sampling/index.ts";
 import type { FinishReason as Finish } from "../scheduler/index.ts";
 import type { ReplyOutcome } from "../telemetry/served-reply.ts";
 import type { Worker } from "../worker.ts";
+import { guardEvent, guardFields, watchFields, watchRequest } from "./guard-messages.ts";
 import { newJobId } from "./job-id.ts";
 import { personaProof, steeringFields } from "./persona-proof.ts";
 import { selectPersona } from "./persona-selection.ts";
@@ -38,19 +40,34 @@ export async function* generate(
   const prompt = encodePrompt(worker, request.prompt);
   const worn = selectPersona(worker, context.caller, request.persona);
   const seed = request.sampling?.seed ?? randomBytes(8).readBigUInt64LE();
+  const { tenant } = context.caller;
+  const id = newJobId(context.requestId);
+  const maxTokens = request.maxTokens ?? DEFAULT_MAX_TOKENS;
+  const room = worker.contextTokens - prompt.length;
+  const watched = {
+    id,
+    tenant,
+    prompt,
+    worn,
+    temperature: sampling.temperature,
+    maxTokens: Math.min(maxTokens, room),
+    policy: worker.personas.serving(tenant).guard,
+    request: watchRequest(request.guard, context.caller),
+  };
   const job = new GenerateJob({
-    id: newJobId(context.requestId),
-    tenant: context.caller.tenant,
+    id,
+    tenant,
     prompt,
     worn,
     sampling,
     seed,
-    maxTokens: request.maxTokens ?? DEFAULT_MAX_TOKENS,
-    room: worker.contextTokens - prompt.length,
+    maxTokens,
+    room,
     stops: request.stop,
     topLogProbs: request.topLogProbs,
     endTokens: new Set(request.ignoreEos ? [] : tokens.eos),
     tokenizer: worker.text.tokenizer,
+    watch: (onEvent) => watchReply(worker, watched, onEvent),
   });
   const annotate = () => {
     const measures = job.measures();
@@ -74,6 +91,9 @@ export async function* generate(
     worker.engine.submit(job);
     context.signal.addEventListener("abort", cancel, { once: true });
     for await (const event of job.events) {
+      if (event.kind === "guard") {
+        context.log.info({ ...steeringFields(worn.persona, worn.gain), ...guardFields(event.event) }, "guard");
+      }
       if (event.kind === "finished") outcome = { kind: "finished", reason: event.reply.reason };
       if (event.kind === "finished" && event.text !== "")
         yield { event: { case: "tokens", value: { text: event.text } } };
@@ -128,6 +148,8 @@ function message(
           },
         },
       };
+    case "guard":
+      return { event: { case: "guard", value: guardEvent(event.event) } };
     case "finished": {
       const { reply } = event;
       return {
@@ -147,6 +169,7 @@ function message(
             queueMillis: reply.queueMillis,
             prefillMillis: reply.prefillMillis,
             decodeMillis: reply.decodeMillis,
+            ...watchFields(reply.watch),
           },
         },
       };

@@ -11,6 +11,7 @@ export function servedReply(
   call: Pick<ServedReply, "operation" | "choice" | "choices">,
 ): ServedReply {
   const { persona, gain } = job.worn;
+  const watched = job.watched();
   return {
     ...call,
     outcome,
@@ -23,8 +24,8 @@ export function servedReply(
       versionDigests: persona.versionDigests,
       effectiveAlphaHundredths: effectiveAlpha([persona.largestAlphaHundredths], gain),
     },
-    guardEvents: [],
-    coherence: undefined,
+    guardEvents: watched.events,
+    coherence: watched.coherence?.score,
   };
 }
 
