@@ -16,6 +16,8 @@ export default defineConfig({
           // The tests load native code and map model weights: processes, not threads.
           pool: "forks",
           testTimeout: 60_000,
+          // Hooks start databases; on a busy machine that takes longer than the 10 seconds of the default.
+          hookTimeout: 60_000,
         },
       },
       {
