@@ -1,5 +1,5 @@
 import { fromBinary } from "@bufbuild/protobuf";
-import { ApprovalDecision, ChangeSchema } from "@persona-mesh/protocol/registry";
+import { ApprovalDecision, AuditService, ChangeSchema } from "@persona-mesh/protocol/registry";
 import { sql } from "kysely";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import {
@@ -134,6 +134,21 @@ describe("the persona switch", () => {
       "",
       revision(tenant, 1),
       revision(tenant, 2),
+    ]);
+  });
+
+  test("is written down also where it changes nothing, for activating and for deactivating", async () => {
+    const tenant = await sunny("bob");
+    const personas = await tenant.personas("olga", "operator");
+    for (const _ of ["first", "again"]) await personas.activatePersona({ name: tenant.persona("sunny") });
+    for (const _ of ["first", "again"]) await personas.deactivatePersona({ parent: tenant.name });
+    const audit = await registry.client(AuditService, { subject: "ines", tenant: tenant.id, roles: ["approver"] });
+    const { entries } = await audit.listAuditEntries({ parent: tenant.name, actor: "olga" });
+    expect(entries.map(({ payload }) => (JSON.parse(payload) as { action: string }).action).toReversed()).toEqual([
+      "ActivatePersona",
+      "ActivatePersonaAgain",
+      "DeactivatePersona",
+      "DeactivatePersonaAgain",
     ]);
   });
 
