@@ -117,7 +117,7 @@ async function inflictFaults(
       const together = [next];
       if (random() < TWO_AT_ONCE && !next.isAlone && round[0] && !round[0].isAlone)
         together.push(round.shift() as Fault);
-      await Promise.all(together.filter((fault) => fault.kills === 0 || done < kills).map(inflict));
+      await Promise.all(together.map((fault) => (done + fault.kills > kills ? undefined : inflict(fault))));
     }
   }
   return { kills: done, faults };
