@@ -1,6 +1,6 @@
 import { join } from "node:path";
 import type { ModelManifest } from "@persona-mesh/model";
-import { type Logger, openClientTls, requireConfig } from "@persona-mesh/service";
+import { type Logger, type Metrics, openClientTls, requireConfig } from "@persona-mesh/service";
 import { type WorkerValues, workerNameOf } from "./options.ts";
 import type { PersonaCatalog } from "./personas/persona-catalog.ts";
 import { PersonaStore } from "./personas/persona-store.ts";
@@ -29,6 +29,7 @@ const BYTES_PER_MEGABYTE = 1_000_000;
 export async function openPersonas(
   values: WorkerValues,
   manifest: ModelManifest,
+  { meter }: Pick<Metrics, "meter">,
   log: Logger,
   resources: AsyncDisposableStack,
 ): Promise<OpenPersonas> {
@@ -41,7 +42,7 @@ export async function openPersonas(
     "the registry knows workers by their certificates: set tlsCertFile and tlsKeyFile, or devTls in development",
   );
   resources.defer(() => tls.close());
-  const target = { address: registryAddress, tls, trustDomain: values.trustDomain };
+  const target = { address: registryAddress, tls, trustDomain: values.trustDomain, meter };
   const { modelChecksum, spec, tokenizerDigest } = manifest;
   const { hidden: hiddenSize, layers, vocabulary: vocabularySize, architecture } = spec;
   const facts = { modelChecksum, tokenizerDigest, architecture, layers, hiddenSize, vocabularySize };

@@ -16,6 +16,7 @@ import {
   type TlsSource,
 } from "@persona-mesh/service";
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { documentedFigures, shownFigures } from "../../../packages/service/src/testing/telemetry-page.ts";
 import { WORKER_OPTIONS } from "./options.ts";
 import { type RunningWorker, startWorker } from "./start-worker.ts";
 import {
@@ -155,4 +156,28 @@ test("a worker serves what the registry says, from the moment that it has said i
   // 0.3 under a cap of 0.25 is lowered by one step of 0.1.
   expect(ended.told[0]).toMatchObject({ value: { persona: { effectiveAlphaHundredths: 20 } } });
   expect(ended.told.length).toBeGreaterThan(5);
+});
+
+test("docs/telemetry.md lists the figures that a worker shows, and no others", async () => {
+  // A reply that has everything: all that shows when there is something to show.
+  running.worker.telemetry.replied(
+    {
+      operation: "chat",
+      choice: 0,
+      choices: 1,
+      promptTokens: 2,
+      cachedTokens: 1,
+      replyTokens: 2,
+      outcome: { kind: "finished", reason: "end" },
+      times: { queued: 0, started: 1, firstToken: 2, ended: 3 },
+      persona: { revision: "r", versionDigests: ["f".repeat(64)], effectiveAlphaHundredths: 10 },
+      guardEvents: [
+        { cause: "REPETITION", at: 2, afterTokens: 1, alphaBeforeHundredths: 20, alphaAfterHundredths: 10 },
+      ],
+      coherence: 1,
+    },
+    { record: () => {} },
+  );
+  const response = await fetch(`http://127.0.0.1:${running.server.managementPort}/metrics`);
+  expect(shownFigures(await response.text())).toEqual(documentedFigures("Every service", "The worker"));
 });

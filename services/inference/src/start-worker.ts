@@ -135,7 +135,7 @@ async function openWorker(
     "model loaded",
   );
   await requireSteering(runtime, table.values, model.manifest, log);
-  const personas = await openPersonas(values, model.manifest, log, resources);
+  const personas = await openPersonas(values, model.manifest, metrics, log, resources);
   const engine = new Engine(runtime, {
     chunkTokens: values.chunkTokens,
     queueCapacity: values.queueCapacity,

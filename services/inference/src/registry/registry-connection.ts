@@ -1,5 +1,5 @@
 import { DistributionService } from "@persona-mesh/protocol/registry";
-import { type Client, ClientError, createClient, type TlsSource } from "@persona-mesh/service";
+import { type Client, ClientError, createClient, type Metrics, type TlsSource } from "@persona-mesh/service";
 
 /** Where the registry is and who we are to it. */
 export interface RegistryTarget {
@@ -7,6 +7,8 @@ export interface RegistryTarget {
   readonly address: string;
   readonly tls: TlsSource;
   readonly trustDomain: string;
+  /** Where calls to it are measured. @default nowhere */
+  readonly meter?: Metrics["meter"];
 }
 
 export type DistributionClient = Client<typeof DistributionService>;
@@ -29,9 +31,10 @@ export class RegistryConnection implements Disposable {
   /** A new connection in place of the one before, whose calls end. */
   open(): DistributionClient {
     this[Symbol.dispose]();
-    const { address, tls, trustDomain } = this.#target;
+    const { address, tls, trustDomain, meter } = this.#target;
     const client = createClient(DistributionService, address, tls, {
       serverIdentity: { service: REGISTRY_SERVICE, trustDomain },
+      ...(meter === undefined ? {} : { meter }),
     });
     this.#client = client;
     return client;
