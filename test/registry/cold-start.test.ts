@@ -6,11 +6,12 @@ import type { InferenceClient } from "@persona-mesh/client";
 import { ServiceProcess } from "@persona-mesh/local";
 import { WorkerState } from "@persona-mesh/protocol/registry";
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { StateFile } from "../../services/inference/src/registry/cache/state-file.ts";
 import { compact } from "../../services/vector-registry/src/distribution/compaction.ts";
 import type { RunningRegistry } from "../../services/vector-registry/src/start-registry.ts";
 import { openTestRegistry, type TestRegistry } from "../../services/vector-registry/src/testing/test-registry.ts";
 import { failureOf } from "../support/failure.ts";
-import { modelRegistered, workerClient } from "../support/governed-mesh.ts";
+import { modelRegistered, WORKER, workerClient } from "../support/governed-mesh.ts";
 import { GovernedTenant, type GovernedVersion } from "../support/governed-tenant.ts";
 import { ask, fingerprint } from "../support/requests.ts";
 import { askServedModel } from "../support/served-model.ts";
@@ -54,7 +55,10 @@ beforeAll(async () => {
   glad = await acme.produce("glad", 1);
   await acme.produce("grim", 2);
   await globex.produce("calm", 3);
-  await acme.followed(await acme.activate("glad"));
+  const revision = await acme.activate("glad");
+  await acme.followed(revision);
+  const cached = new StateFile(join(registry.dataDir, "registry", served.model.modelChecksum, WORKER, "state"));
+  await until(async () => (await cached.read())?.picture.revision === revision, "what is in force is on the disk");
 });
 
 afterAll(() => resources.disposeAsync());
@@ -69,7 +73,7 @@ async function startWorker(): Promise<void> {
       "data-dir": registry.dataDir,
       "dev-tls": "true",
       "registry-address": known.server.address,
-      "worker-name": "worker-1",
+      "worker-name": WORKER,
       model: modelFolder,
       "grpc-port": "0",
       "management-port": "0",
