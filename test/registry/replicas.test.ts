@@ -103,8 +103,6 @@ test("a watch that ends again and again misses nothing, and the worker is never 
   }
   // Where nothing changes too: a stream that says nothing would look like a registry that is away.
   await until(() => ends() >= 5, "three more watches without a change");
-  // Where nothing changes too: a stream that says nothing would look like a registry that is away.
-  await until(() => ends() >= 5, "three more watches without a change");
   const lines = logFrom(from);
   expect(inForce(lines)).toEqual(revisions.map((revision) => ["changes", Number(revision)]));
   expect(lines.filter(({ state }) => state !== undefined)).toEqual([]);
