@@ -42,8 +42,11 @@ const MAX_WAITING = 256;
 
 const RETRY = 15_000;
 
-/** Pictures that follow each other closely are written to the disk once. Milliseconds. */
-const KEEP_DELAY = 50;
+/**
+ * Pictures that follow each other closely are written to the disk once: flushing one holds up whatever else the disk is to
+ * flush, on a small machine the registry's next commit. Milliseconds.
+ */
+const KEEP_DELAY = 250;
 
 /** How often the time of the last word is written. Milliseconds. */
 const CONTACT_INTERVAL = 10_000;

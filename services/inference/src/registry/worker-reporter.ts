@@ -7,6 +7,9 @@ import { problemsOf, type SourceState, WORKER_STATES } from "./source-state.ts";
 /** By contract. */
 const MAX_PROBLEMS = 100;
 
+/** First the tokens of a change, then the word of it; what is reported meanwhile is one report. Milliseconds. */
+const DELAY = 20;
+
 /** Of a report whose answer does not come. Milliseconds. */
 const TIMEOUT = 10_000;
 
@@ -51,8 +54,7 @@ export class WorkerReporter implements AsyncDisposable {
   async #send(): Promise<void> {
     const { signal } = this.#closing;
     const backoff = new Backoff({ first: 200, most: 10_000 });
-    // What is reported in the same turn of the event loop is one report.
-    await sleep(0);
+    await sleep(DELAY, undefined, { signal, ref: false }).catch(() => {});
     while (this.#next !== undefined && !signal.aborted) {
       const report = this.#next;
       try {
