@@ -102,7 +102,7 @@ test("a guard that observes reports, and leaves alpha alone", () => {
 
 describe("divergence from a twin", () => {
   test("over a window lowers alpha, once the twin has read a window of what was written since", () => {
-    const guard = guardOf(35);
+    const guard = guardOf(35, { divergenceActs: true });
     write(guard, 40, 1);
     const events = Array.from({ length: 40 }, () => guard.compare(3)).filter((event) => event !== undefined);
     // At the 16th token. The rest was written before the step.
@@ -122,17 +122,24 @@ describe("divergence from a twin", () => {
   });
 
   test("within the limit is left alone", () => {
-    const guard = guardOf(35);
+    const guard = guardOf(35, { divergenceActs: true });
     write(guard, 40, 1);
     for (let i = 0; i < 40; i++) expect(guard.compare(1)).toBeUndefined();
   });
 
   test("may be infinite, and never NaN", () => {
-    const guard = guardOf(35);
+    const guard = guardOf(35, { divergenceActs: true });
     write(guard, 16, 1);
     expect(reasonOf(() => guard.compare(Number.NaN))).toBe("SCORE_INPUT_INVALID");
     const last = Array.from({ length: 16 }, () => guard.compare(Number.POSITIVE_INFINITY)).at(-1);
     expect(last).toMatchObject({ cause: "DIVERGENCE", kl: Number.POSITIVE_INFINITY });
+  });
+
+  test("of a twin that observes is reported, and lowers nothing", () => {
+    const guard = guardOf(35);
+    write(guard, 15, 1);
+    for (let i = 0; i < 16; i++) expect(guard.compare(3)).toBeUndefined();
+    expect(write(guard, 16, 2)).toMatchObject([{ cause: "ENTROPY_HIGH", kl: 3 }]);
   });
 });
 
@@ -198,7 +205,12 @@ test("under any reply: alpha falls by steps and never below 0, events keep a win
     fc.property(policy, fc.nat(120), fc.array(action, { maxLength: 40 }), (chosen, start, actions) => {
       const { windowTokens, stepHundredths, observeOnly } = chosen;
       const own = { ...POLICY, ...chosen };
-      const guard = new Guard({ policy: own, band: { ...BAND, windowTokens }, alphaHundredths: start });
+      const guard = new Guard({
+        policy: own,
+        band: { ...BAND, windowTokens },
+        alphaHundredths: start,
+        divergenceActs: true,
+      });
       let [taken, compared, alpha, watchedFrom] = [0, 0, start, 0];
       const check = (event: GuardEvent | undefined) => {
         if (event === undefined) return;

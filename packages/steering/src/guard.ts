@@ -44,6 +44,8 @@ export interface GuardOptions {
   readonly alphaHundredths: number;
   /** As the policy's, for this reply. @default the policy's */
   readonly observeOnly?: boolean;
+  /** Divergence from a twin, beyond the limit, lowers alpha too; else it is only reported. @default false */
+  readonly divergenceActs?: boolean;
 }
 
 /**
@@ -59,6 +61,7 @@ export class Guard {
   readonly #policy: GuardPolicy;
   readonly #band: GuardBand | undefined;
   readonly #observeOnly: boolean;
+  readonly #divergenceActs: boolean;
   readonly #window: GuardWindow;
   readonly #events: GuardEvent[] = [];
   readonly #spans: AlphaSpan[];
@@ -75,13 +78,15 @@ export class Guard {
   #isReported = false;
 
   /** @throws RangeError for an alpha that is not a whole number from 0, a band of another window, or a window out of bounds */
-  constructor({ policy, band, alphaHundredths, observeOnly = policy.observeOnly }: GuardOptions) {
+  constructor(options: GuardOptions) {
+    const { policy, band, alphaHundredths, observeOnly = policy.observeOnly, divergenceActs = false } = options;
     if (band !== undefined && band.windowTokens !== policy.windowTokens) {
       throw new RangeError(`a band of ${band.windowTokens} tokens for a window of ${policy.windowTokens}`);
     }
     this.#policy = policy;
     this.#band = band;
     this.#observeOnly = observeOnly;
+    this.#divergenceActs = divergenceActs;
     this.#window = new GuardWindow(policy.windowTokens);
     this.#alpha = requireAlpha(alphaHundredths);
     this.#spans = [{ fromToken: 0, alphaHundredths }];
@@ -118,8 +123,7 @@ export class Guard {
   }
 
   /**
-   * The twin has read the next token: divergence beyond the limit, over a window, lowers alpha too. Only called where that is asked
-   * for; a twin that merely observes leaves the guard alone.
+   * The twin has read the next token.
    *
    * @param kl - of the steered distribution to the twin's, nats
    * @throws SteeringError SCORE_INPUT_INVALID for a KL that is none
@@ -133,7 +137,7 @@ export class Guard {
     const { windowTokens } = this.#policy;
     if (this.#divergences.length > windowTokens) this.#divergences.shift();
     const mean = this.#meanDivergence();
-    if (mean === undefined || mean <= KL_LIMIT_NATS) return undefined;
+    if (!this.#divergenceActs || mean === undefined || mean <= KL_LIMIT_NATS) return undefined;
     return this.#act("DIVERGENCE", this.#latest);
   }
 

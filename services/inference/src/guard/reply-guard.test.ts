@@ -26,7 +26,10 @@ function guarded(settings: Partial<GuardSettings> = {}, source: Partial<PersonaS
   const worn = new WornPersona(table, { current: () => ONE, follow: false, gain: 1, ...source });
   worn.admit();
   const baseline = { band: BAND, coherence: COHERENCE };
-  return { worn, guard: new ReplyGuard(worn, { policy: POLICY, baseline, observeOnly: false, ...settings }) };
+  return {
+    worn,
+    guard: new ReplyGuard(worn, { policy: POLICY, baseline, observeOnly: false, twinActs: true, ...settings }),
+  };
 }
 
 let fresh = 0;

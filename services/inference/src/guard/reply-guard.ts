@@ -19,6 +19,8 @@ export interface GuardSettings {
   readonly baseline: { readonly band: GuardBand; readonly coherence: CoherenceBaseline } | undefined;
   /** Also where the policy lets the guard act. */
   readonly observeOnly: boolean;
+  /** Divergence from the twin lowers alpha too. */
+  readonly twinActs: boolean;
 }
 
 /**
@@ -32,7 +34,7 @@ export class ReplyGuard {
   readonly #guard: Guard;
 
   constructor(worn: WornPersona, settings: GuardSettings) {
-    const { policy, baseline, observeOnly } = settings;
+    const { policy, baseline, observeOnly, twinActs } = settings;
     this.#worn = worn;
     this.#settings = settings;
     this.#guard = new Guard({
@@ -40,6 +42,7 @@ export class ReplyGuard {
       band: baseline?.band,
       alphaHundredths: worn.alphaHundredths,
       observeOnly: observeOnly || policy.observeOnly,
+      divergenceActs: twinActs,
     });
   }
 
@@ -67,7 +70,7 @@ export class ReplyGuard {
     return this.#acted(this.#guard.take(token));
   }
 
-  /** The twin has read the next token; where the request asks that this counts. */
+  /** The twin has read the next token. */
   compare(kl: number): GuardEvent | undefined {
     return this.#acted(this.#guard.compare(kl));
   }

@@ -68,7 +68,7 @@ export class ReplyWatch {
     twin?.take(token);
   }
 
-  /** The twin has read the next token; where the request asks that this counts. */
+  /** The twin has read the next token. */
   compare(kl: number): void {
     this.#tell(this.#input.guard.compare(kl));
   }

@@ -166,6 +166,7 @@ test("a twin gives its slot to whoever waits, and has compared what it has", asy
     maxTokens: 34,
     windowTokens: 4,
     worn: wornOf(),
+    onCompared: () => {},
   });
   const writer = new Writer(wornOf(persona), 34, twin);
   engine.submit(writer);
@@ -197,6 +198,7 @@ test("what waits for a twin that never reads is bounded", () => {
     maxTokens: 100,
     windowTokens: 4,
     worn: wornOf(),
+    onCompared: () => {},
   });
   const hidden = Float32Array.of(1);
   for (let i = 0; i < 33; i++) twin.take({ id: i, hidden, entropy: 1 });
@@ -211,6 +213,7 @@ test("tokens are there to read in whole windows, until the reply ends", () => {
     maxTokens: 8,
     windowTokens: 4,
     worn: wornOf(),
+    onCompared: () => {},
   });
   const available: number[] = [];
   for (let i = 0; i < 6; i++) {

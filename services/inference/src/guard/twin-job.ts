@@ -15,7 +15,7 @@ export interface TwinInput {
   /** Nobody's: the twin is what the model would have said by itself. */
   readonly worn: WornPersona;
   /** Told of the KL at each token, in order, between two steps. */
-  readonly onCompared?: (kl: number) => void;
+  readonly onCompared: (kl: number) => void;
 }
 
 /** A token of the steered reply, and the state that it was drawn from. */
@@ -130,7 +130,7 @@ export class TwinJob implements ReadingJob {
     tokens.forEach(({ entropy }, row) => {
       const kl = kls[row] as number;
       this.#sums.add({ kl, steeredEntropy: entropy, twinEntropy: entropies[row] as number });
-      this.#input.onCompared?.(kl);
+      this.#input.onCompared(kl);
     });
     return { kind: "continue" };
   }

@@ -47,7 +47,7 @@ export function watchReply(
 ): ReplyWatch {
   const { worn, policy, request, temperature } = reply;
   const { observeOnly, twinActs } = request;
-  const guard = new ReplyGuard(worn, { policy, baseline: baseline.for(policy, temperature), observeOnly });
+  const guard = new ReplyGuard(worn, { policy, baseline: baseline.for(policy, temperature), observeOnly, twinActs });
   const twin = hasTwin(reply)
     ? new TwinJob({
         id: `${reply.id}/twin`,
@@ -56,7 +56,7 @@ export function watchReply(
         maxTokens: reply.maxTokens,
         windowTokens: policy.windowTokens,
         worn: new WornPersona(table, { current: () => undefined, follow: false, gain: 1 }),
-        ...(twinActs ? { onCompared: (kl: number) => watch.compare(kl) } : {}),
+        onCompared: (kl) => watch.compare(kl),
       })
     : undefined;
   const watch = new ReplyWatch({ engine, guard, twin, onEvent });

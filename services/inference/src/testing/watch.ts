@@ -8,7 +8,12 @@ export function watchOf(
   worn: WornPersona,
   policy: Partial<GuardPolicy> = {},
 ): (onEvent: (event: GuardEvent) => void) => ReplyWatch {
-  const settings = { policy: { ...DEFAULT_GUARD_POLICY, ...policy }, baseline: undefined, observeOnly: false };
+  const settings = {
+    policy: { ...DEFAULT_GUARD_POLICY, ...policy },
+    baseline: undefined,
+    observeOnly: false,
+    twinActs: false,
+  };
   const engine = { submit: () => {}, cancel: () => {} };
   return (onEvent) => new ReplyWatch({ engine, guard: new ReplyGuard(worn, settings), twin: undefined, onEvent });
 }
