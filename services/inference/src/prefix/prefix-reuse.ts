@@ -60,7 +60,7 @@ export class PrefixReuse {
   /**
    * Fill a slot with what is there of a job's prompt. The job wears what it will wear in its first step.
    *
-   * @returns positions filled: whole chunks, and never the last token, whose hidden state the first token needs
+   * @returns positions filled: whole chunks, and never the last token, whose hidden state the first token is sampled from
    */
   fill(slot: number, job: EngineJob): number {
     this.#chains.delete(slot);
@@ -68,8 +68,11 @@ export class PrefixReuse {
     const keys: string[] = [];
     this.#chains.set(slot, { job, keys });
     const { tokens, promptTokens = tokens, follower } = job;
-    const known = Math.min(promptTokens, follower?.available ?? tokens, tokens - 1);
-    const most = Math.floor(known / this.#chunkTokens);
+    const known = Math.min(promptTokens, follower?.available ?? tokens);
+    let most = Math.floor(known / this.#chunkTokens);
+    // What is left is computed as it would be without a hit: something of a prompt always, and never one token alone.
+    const isLeft = (left: number) => left > 1 || (left === 0 && known < tokens);
+    while (most > 0 && !isLeft(known - most * this.#chunkTokens)) most--;
     for (let chunk = 0; chunk < most; chunk++) {
       const key = this.#nextKey(job, keys);
       const values = this.#store.get(key);
@@ -90,7 +93,7 @@ export class PrefixReuse {
     const chain = this.#chains.get(slot);
     if (chain?.job !== job || repeats || phase !== "prompt") return;
     const { keys } = chain;
-    if (end - start !== this.#chunkTokens || start !== keys.length * this.#chunkTokens) return;
+    if (end - start < this.#chunkTokens || start !== keys.length * this.#chunkTokens) return;
     const parent = keys.at(-1);
     const key = this.#nextKey(job, keys);
     // Without what comes before it, nobody would find it.

@@ -20,8 +20,8 @@ export interface SchedulerOptions<J extends Job> {
   /** Positions per slot: prompt and reply together. */
   readonly contextTokens: number;
   /**
-   * Most positions per prefill step. Chunk c is always positions c·size to (c+1)·size − 1 of the slot, whatever else
-   * runs, so that a prompt's keys and values are computed the same way every time.
+   * Positions per prefill step. Chunks end at multiples of it, whatever else runs, so that a prompt's keys and values are
+   * computed the same way every time; but no position is computed alone: a chunk before it ends sooner, or its own later.
    */
   readonly chunkTokens: number;
   readonly queue: AdmissionQueue<J>;

@@ -66,8 +66,33 @@ function endings(ended: readonly Ended<Job>[]): string[] {
 describe("Scheduler", () => {
   it("prefills in chunks at fixed boundaries, then decodes one position per step", () => {
     const batch = scheduler();
-    batch.submit(generate("a", 9));
-    expect(trace(batch, 5)).toEqual(["a[0,4)", "a[4,8)", "a[8,9)!", "a@9", "a@10"]);
+    batch.submit(generate("a", 10));
+    expect(trace(batch, 5)).toEqual(["a[0,4)", "a[4,8)", "a[8,10)!", "a@10", "a@11"]);
+  });
+
+  it("leaves no position alone, unless there is but one", () => {
+    const chunks = (tokens: number, promptTokens = tokens, chunkTokens = 4) => {
+      const batch = scheduler({ contextTokens: 400, chunkTokens });
+      batch.submit({ id: "s", tenant: "acme", kind: "prefill", tokens, promptTokens });
+      const steps: string[] = [];
+      for (let step = batch.plan().step; step !== undefined; step = batch.plan().step) {
+        steps.push(shown(step).slice(1));
+        complete(batch, step);
+      }
+      return steps.join(" ");
+    };
+    expect(chunks(1)).toBe("[0,1)!");
+    expect(chunks(5)).toBe("[0,3) [3,5)!");
+    expect(chunks(9)).toBe("[0,4) [4,7) [7,9)!");
+    expect(chunks(12, 7)).toBe("[0,4) [4,7) [7,9) [9,12)!");
+    expect(chunks(10, 7)).toBe("[0,4) [4,7) [7,10)!");
+    expect(chunks(10, 9)).toBe("[0,4) [4,7) [7,9) [9,10)!");
+    expect(chunks(4, 4, 1)).toBe("[0,2) [2,4)!");
+    expect(chunks(3, 3, 2)).toBe("[0,3)!");
+    // Kernels take 64 rows at once.
+    expect(chunks(65, 65, 128)).toBe("[0,63) [63,65)!");
+    expect(chunks(65, 65, 64)).toBe("[0,63) [63,65)!");
+    expect(chunks(193, 193, 128)).toBe("[0,128) [128,191) [191,193)!");
   });
 
   it("splits a chunk where the prompt ends and the scored continuation begins, and returns to the fixed boundaries", () => {
@@ -167,7 +192,7 @@ describe("Scheduler", () => {
 
   it("ends a prefill job after its last chunk", () => {
     const batch = scheduler();
-    batch.submit({ id: "s", tenant: "acme", kind: "prefill", tokens: 5 });
+    batch.submit({ id: "s", tenant: "acme", kind: "prefill", tokens: 6 });
     expect(endings(complete(batch, chunk(batch)))).toEqual([]);
     expect(endings(complete(batch, chunk(batch)))).toEqual(["s prefilled"]);
     expect(batch.empty).toBe(true);
@@ -277,12 +302,12 @@ describe("Scheduler", () => {
     batch.submit(generate("c", 9));
     trace(batch, 3);
     expect(endings(batch.failStep(chunk(batch), error))).toEqual(["c failed"]);
-    batch.submit(generate("d", 9));
+    batch.submit(generate("d", 10));
     trace(batch, 3);
     const step = chunk(batch);
     complete(batch, step);
     expect(endings(batch.failStep(decode(batch), error))).toEqual(["a failed"]);
-    expect(trace(batch, 1)).toEqual(["d[8,9)!"]);
+    expect(trace(batch, 1)).toEqual(["d[8,10)!"]);
   });
 
   it("fails one row of a decode step and goes on with the others", () => {
@@ -383,9 +408,9 @@ describe("Scheduler", () => {
     expect(chunks).toEqual([
       "a[1,3) prompt",
       "-@3 b@7",
-      "a[3,4) generated",
-      "-@4 b@8",
-      "a[4,8) generated",
+      "a[3,5) generated",
+      "-@5 b@8",
+      "a[5,8) generated",
       "-@8 b@9",
       "a[8,10) generated",
       "a@10 b@10",
@@ -415,8 +440,8 @@ describe("Scheduler", () => {
   it("starts a job behind what is in its slot already, and refuses a part that no chunk could have left", () => {
     let present = 4;
     const batch = scheduler({ admit: () => ({ kind: "admit", present }) });
-    batch.submit(generate("a", 9));
-    expect(trace(batch, 3)).toEqual(["a[4,8)", "a[8,9)!", "a@9"]);
+    batch.submit(generate("a", 10));
+    expect(trace(batch, 3)).toEqual(["a[4,8)", "a[8,10)!", "a@10"]);
     for (present of [3, 8, -4, Number.NaN]) {
       batch.submit(generate("b", 8));
       const { ended, step } = batch.plan();

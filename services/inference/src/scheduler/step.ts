@@ -10,7 +10,7 @@ export interface PrefillStep<J extends Job> {
   readonly job: J;
   /** A multiple of the chunk size, or where the phase changes, a rewind begins or a follower stood. */
   readonly start: number;
-  /** Exclusive: the next multiple of the chunk size, or the end of the phase or of what is known. */
+  /** Exclusive: a multiple of the chunk size, or the end of the phase or of what is known. */
   readonly end: number;
   /** Which part of the sequence the positions belong to; a chunk is never in both. */
   readonly phase: Phase;
