@@ -2,6 +2,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { DistributionService, ModelService, TenantService, VectorService } from "@persona-mesh/protocol/registry";
 import { type Fault, faultsOf } from "./faults.ts";
 import { type Findings, findingsOf } from "./findings.ts";
+import type { Request } from "./history.ts";
 import { type Log, RandomClient } from "./operations.ts";
 import { MODEL, TENANTS, VECTORS } from "./scene.ts";
 import { type Replica, Stage } from "./stage.ts";
@@ -34,10 +35,16 @@ export interface StormReport {
 }
 
 const CLIENTS = 6;
-const WATCHERS = 4;
+const WATCHERS = 6;
 
 /** Of quiet between two faults. Milliseconds. */
 const QUIET = 700;
+
+/** And so many changes are acknowledged meanwhile: a fault says something in traffic only, and machines differ. */
+const CHANGES_BETWEEN = 6;
+
+/** For which is waited no longer than this. Milliseconds. */
+const LONGEST_QUIET = 10_000;
 
 /** Share of faults that come with another one beside them. */
 const TWO_AT_ONCE = 0.3;
@@ -58,7 +65,10 @@ export async function runStorm(options: StormOptions): Promise<StormReport | und
   const random = randomOf(seed);
   const log: Log = { registers: [], requests: [], contents: [], defects: [], counts: new Map() };
   const watchers = await Promise.all(
-    Array.from({ length: WATCHERS }, (_, index) => Watcher.open(stage, `watcher-${index}`)),
+    // Every other one stays where it is, as workers do.
+    Array.from({ length: WATCHERS }, (_, index) =>
+      Watcher.open(stage, `watcher-${index}`, index % 2 === 0 ? undefined : random),
+    ),
   );
   const clients = await Promise.all(
     Array.from({ length: CLIENTS }, (_, index) =>
@@ -70,7 +80,7 @@ export async function runStorm(options: StormOptions): Promise<StormReport | und
   const watching = Promise.all(watchers.map((watcher) => watcher.run(stopWatchers.signal)));
   const writing = Promise.all(clients.map((client) => client.run(stopClients.signal)));
   try {
-    const inflicted = await inflictFaults(stage, random, options);
+    const inflicted = await inflictFaults(stage, log, random, options);
     stopClients.abort();
     await writing;
     if (signal.aborted) return undefined;
@@ -98,6 +108,7 @@ export async function runStorm(options: StormOptions): Promise<StormReport | und
 /** Every fault in turn, and some two at once, until enough was killed. Each is had at least once. */
 async function inflictFaults(
   stage: Stage,
+  log: Log,
   random: () => number,
   { kills, disk, signal, onFault }: StormOptions,
 ): Promise<Pick<StormReport, "kills" | "faults">> {
@@ -112,7 +123,7 @@ async function inflictFaults(
   while (done < kills) {
     const round = shuffled(faultsOf(stage, disk), random);
     for (let next = round.shift(); next !== undefined; next = round.shift()) {
-      await sleep(QUIET * (0.5 + random()), undefined, { signal }).catch(() => {});
+      await traffic(log, QUIET * (0.5 + random()), signal);
       if (signal.aborted) return { kills: done, faults };
       const together = [next];
       if (random() < TWO_AT_ONCE && !next.isAlone && round[0] && !round[0].isAlone)
@@ -123,9 +134,21 @@ async function inflictFaults(
   return { kills: done, faults };
 }
 
+/** Wait for some time, and until enough happened in it. */
+async function traffic(log: Log, milliseconds: number, signal: AbortSignal): Promise<void> {
+  const end = performance.now() + LONGEST_QUIET;
+  const enough = acknowledgedIn(log).length + CHANGES_BETWEEN;
+  await sleep(milliseconds, undefined, { signal }).catch(() => {});
+  while (!signal.aborted && acknowledgedIn(log).length < enough && performance.now() < end) await sleep(50);
+}
+
+function acknowledgedIn({ requests }: Log): Request[] {
+  return requests.filter(({ outcome }) => outcome.kind === "ok");
+}
+
 /** Changes that a client was told are done, by call. */
-function acknowledgedBy({ requests }: Log): Record<string, number> {
-  const acknowledged = requests.filter(({ outcome }) => outcome.kind === "ok");
+function acknowledgedBy(log: Log): Record<string, number> {
+  const acknowledged = acknowledgedIn(log);
   return Object.fromEntries(
     [...Map.groupBy(acknowledged, ({ action }) => action)].map(([name, of]) => [name, of.length]),
   );
