@@ -15,6 +15,8 @@ export interface TokenState {
   readonly hidden: Float32Array;
   /** float32[layers]: ⟨h, row⟩ before the injection. */
   readonly projections: Float32Array;
+  /** float32[vocabulary], where the job wanted them: many rows at a time cost little more than one. */
+  readonly logits?: Float32Array;
 }
 
 interface BaseJob extends Job {
@@ -42,6 +44,8 @@ export interface GeneratingJob extends BaseJob {
   /** Before every step of the job: the moment to change what it wears. */
   beforeStep(): void;
   readonly sampling: { readonly temperature: number };
+  /** Whether the next token takes every logit. @default false */
+  readonly wantsLogits?: boolean;
   /** Choose the next token. */
   sample(state: TokenState, top: TopState, heads: Heads): Promise<RowOutcome>;
 }

@@ -1,6 +1,6 @@
 import { HEAD, logSumExp } from "@persona-mesh/model/graph";
 import type { HeadBatch, ModelRuntime } from "@persona-mesh/model/runtime";
-import type { TopRow } from "../sampling/index.ts";
+import type { TokenLogProb, TopRow } from "../sampling/index.ts";
 
 /** The top head's answer for one row. */
 export interface TopState {
@@ -54,9 +54,18 @@ export class Heads {
 
   /** Every logit of one row, float32[vocabulary]. */
   async logits(hidden: Float32Array): Promise<Float32Array> {
-    const head = this.#filled("head-logits", [hidden]);
+    const [logits] = await this.allLogits([hidden]);
+    return logits as Float32Array;
+  }
+
+  /** Every logit of each row, float32[vocabulary]. @param hidden - float32[hidden] per row, as many as there are slots at most */
+  async allLogits(hidden: readonly Float32Array[]): Promise<Float32Array[]> {
+    if (hidden.length === 0) return [];
+    const head = this.#filled("head-logits", hidden);
     await head.run();
-    return head.floats(HEAD.logits).slice();
+    const logits = head.floats(HEAD.logits);
+    const { vocabulary } = this.#runtime.spec;
+    return hidden.map((_, row) => logits.slice(row * vocabulary, (row + 1) * vocabulary));
   }
 
   /**
@@ -84,6 +93,30 @@ export class Heads {
       }
     }
     return { logProbs, entropies };
+  }
+
+  /**
+   * The most likely tokens after each hidden state, most likely first.
+   *
+   * @param hidden - float32[rows, hidden]
+   * @param count - as many as the top head has, at most
+   */
+  async likeliest(hidden: Float32Array, count: number): Promise<TokenLogProb[][]> {
+    const width = this.#runtime.spec.hidden;
+    const rows = Array.from({ length: hidden.length / width }, (_, row) =>
+      hidden.subarray(row * width, (row + 1) * width),
+    );
+    const found: TokenLogProb[][] = [];
+    // In pieces as wide as a decode step, as scores are.
+    for (let from = 0; from < rows.length; from += this.#runtime.slots) {
+      const piece = rows.slice(from, from + this.#runtime.slots);
+      const temperatures = piece.map(() => 1);
+      for (const { row } of await this.top(piece, temperatures)) {
+        const ids = Array.from(row.ids.subarray(0, count));
+        found.push(ids.map((id, rank) => ({ id, logProb: (row.logits[rank] as number) - row.logSumExp })));
+      }
+    }
+    return found;
   }
 
   /**

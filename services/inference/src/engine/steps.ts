@@ -101,12 +101,17 @@ export class Steps {
       rows.map(({ state }) => state.hidden),
       rows.map(({ job }) => job.sampling.temperature),
     );
+    const wanting = rows.filter(({ job }) => job.wantsLogits);
+    const all = await this.#heads.allLogits(wanting.map(({ state }) => state.hidden));
+    const logitsOf = new Map(wanting.map(({ job }, index) => [job, all[index] as Float32Array]));
     const outcomes: RowOutcome[] = [];
     for (const [index, { job, state }] of rows.entries()) {
       const row = top[index];
       if (row === undefined) throw new Error("the head gave fewer rows than it was given");
+      const logits = logitsOf.get(job);
+      const known = logits === undefined ? state : { ...state, logits };
       try {
-        outcomes.push(Number.isFinite(row.entropy) ? await job.sample(state, row, this.#heads) : overflow(job));
+        outcomes.push(Number.isFinite(row.entropy) ? await job.sample(known, row, this.#heads) : overflow(job));
       } catch (error) {
         outcomes.push({ kind: "fail", error });
       }

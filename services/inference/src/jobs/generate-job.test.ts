@@ -6,7 +6,7 @@ import type { Heads, TopState } from "../engine/heads.ts";
 import { WornPersona } from "../engine/worn-persona.ts";
 import type { LoadedPersona } from "../personas/loaded-persona.ts";
 import type { Standing } from "../personas/persona-catalog.ts";
-import { sample, uniform } from "../sampling/index.ts";
+import { NO_EDITS, sample, uniform } from "../sampling/index.ts";
 import type { RowOutcome } from "../scheduler/index.ts";
 import { SteeringTable } from "../table/index.ts";
 import { personaOf, rowAlong } from "../testing/personas.ts";
@@ -28,6 +28,9 @@ function jobOf(changes: Partial<GenerateInput> = {}): GenerateJob {
     worn,
     watch: watchOf(worn),
     sampling: { temperature: 0, topK: 0, topP: 1, minP: 0 },
+    edits: NO_EDITS,
+    choice: 0,
+    stopTokens: new Set(),
     seed: 7n,
     maxTokens: 100,
     room: 100,

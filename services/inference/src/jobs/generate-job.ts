@@ -1,5 +1,4 @@
 import type { Tokenizer } from "@persona-mesh/model";
-import { StreamingDecoder, TokenizerError } from "@persona-mesh/model";
 import { type GuardEvent, measureReply, type ReplyMeasures } from "@persona-mesh/steering";
 import type { GeneratingJob, TokenState } from "../engine/engine-job.ts";
 import type { Heads, TopState } from "../engine/heads.ts";
@@ -7,17 +6,18 @@ import type { WornPersona } from "../engine/worn-persona.ts";
 import type { ReplyWatch, WatchReport } from "../guard/reply-watch.ts";
 import type { LoadedPersona } from "../personas/loaded-persona.ts";
 import {
-  type Sampled,
+  type LogitEditParameters,
+  LogitEdits,
   type SamplingParameters,
-  StopScanner,
-  sample,
   type TokenLogProb,
   uniform,
 } from "../sampling/index.ts";
 import type { Ending, FinishReason, RowOutcome } from "../scheduler/index.ts";
+import { chooseToken } from "./choose-token.ts";
 import { EventQueue } from "./event-queue.ts";
 import { errorOf } from "./outcome.ts";
 import { ReplyClock, type ReplyTimes } from "./reply-clock.ts";
+import { ReplyText } from "./reply-text.ts";
 
 export interface GenerateInput {
   readonly id: string;
@@ -25,16 +25,21 @@ export interface GenerateInput {
   readonly prompt: readonly number[];
   readonly worn: WornPersona;
   readonly sampling: SamplingParameters;
+  readonly edits: LogitEditParameters;
   /** uint64 */
   readonly seed: bigint;
+  /** Which of the request's replies, from 0. */
+  readonly choice: number;
   /** The caller's limit. */
   readonly maxTokens: number;
   /** Positions of the context that the prompt leaves, at least 1: the limit of the model. */
   readonly room: number;
   readonly stops: readonly string[];
   readonly topLogProbs: number;
-  /** Tokens that end a reply. */
+  /** The model's tokens that end a reply. */
   readonly endTokens: ReadonlySet<number>;
+  /** The caller's. */
+  readonly stopTokens: ReadonlySet<number>;
   readonly tokenizer: Tokenizer;
   /** Guard and twin of the reply, told of by `onEvent`. */
   readonly watch: (onEvent: (event: GuardEvent) => void) => ReplyWatch;
@@ -89,8 +94,8 @@ export class GenerateJob implements GeneratingJob {
   readonly sampling: SamplingParameters;
   readonly events = new EventQueue<GenerateEvent>();
   readonly #input: GenerateInput;
-  readonly #decoder: StreamingDecoder;
-  readonly #stops: StopScanner;
+  readonly #edits: LogitEdits;
+  readonly #text: ReplyText;
   readonly #watch: ReplyWatch;
   readonly #ids: number[] = [];
   readonly #entropies: number[] = [];
@@ -112,8 +117,8 @@ export class GenerateJob implements GeneratingJob {
     this.replyTokens = Math.min(input.maxTokens, input.room);
     this.worn = input.worn;
     this.sampling = input.sampling;
-    this.#decoder = new StreamingDecoder(input.tokenizer);
-    this.#stops = new StopScanner(input.stops);
+    this.#edits = new LogitEdits(input.edits, input.prompt);
+    this.#text = new ReplyText({ ...input, minTokens: input.edits.minTokens });
     this.#watch = input.watch((event) => this.events.push({ kind: "guard", event }));
   }
 
@@ -125,6 +130,10 @@ export class GenerateJob implements GeneratingJob {
 
   get reply(): readonly number[] {
     return this.#ids;
+  }
+
+  get wantsLogits(): boolean {
+    return this.#edits.active;
   }
 
   /** Means over the tokens so far, for logs; undefined before the first. */
@@ -170,14 +179,13 @@ export class GenerateJob implements GeneratingJob {
 
   async sample(state: TokenState, top: TopState, heads: Heads): Promise<RowOutcome> {
     if (this.#failure !== undefined) return { kind: "fail", error: this.#failure.error };
-    const { seed, topLogProbs } = this.#input;
-    const random = uniform(seed, 0, this.#ids.length);
-    const choose = (row: Parameters<typeof sample>[0]): Sampled => sample(row, this.sampling, random, topLogProbs);
-    let chosen = choose(top.row);
-    // The candidates did not hold enough of the mass: rare, and worth a second head for an exact answer.
-    if (chosen.kind === "needFullLogits") chosen = choose({ kind: "full", logits: await heads.logits(state.hidden) });
-    if (chosen.kind !== "token") throw new Error(`the sampler gave ${chosen.kind} for a finite row`);
-    const { id, logProb, alternatives } = chosen;
+    const { seed, choice, topLogProbs } = this.#input;
+    const { id, logProb, alternatives } = await chooseToken(state, top, heads, {
+      parameters: this.sampling,
+      edits: this.#edits,
+      random: uniform(seed, choice, this.#ids.length),
+      alternatives: topLogProbs,
+    });
     const projections = this.#projections(state);
     const outcome = this.#take({ id, logProb, entropy: top.entropy, alternatives, projections });
     this.#watch.take({ id, hidden: state.hidden, entropy: top.entropy });
@@ -192,7 +200,7 @@ export class GenerateJob implements GeneratingJob {
       this.events.fail(errorOf(ending));
       return;
     }
-    const text = ending.reason === "stop" ? "" : this.#rest();
+    const text = this.#text.rest();
     const finish = () => {
       this.events.push({ kind: "finished", text, reply: this.#finished(ending.reason) });
       this.events.end();
@@ -213,30 +221,17 @@ export class GenerateJob implements GeneratingJob {
     // float32 rounding may leave an entropy or a surprisal a hair below 0.
     this.#entropies.push(Math.max(0, token.entropy));
     this.#logProbs.push(Math.min(0, token.logProb));
-    if (this.#input.endTokens.has(token.id)) {
+    this.#edits.take(token.id);
+    const isEnd = this.#input.endTokens.has(token.id);
+    if (isEnd || this.#input.stopTokens.has(token.id)) {
       this.events.push({ kind: "token", text: "", token });
-      return { kind: "finish", reason: "end" };
+      return { kind: "finish", reason: isEnd ? "end" : "stop" };
     }
-    const scanned = this.#stops.push(this.#textOf(token.id));
-    this.events.push({ kind: "token", text: scanned.text, token });
-    if (scanned.kind === "stopped") return { kind: "finish", reason: "stop" };
+    const { text, stopped } = this.#text.push(token.id);
+    this.events.push({ kind: "token", text, token });
+    if (stopped) return { kind: "finish", reason: "stop" };
     if (this.#ids.length >= this.#input.maxTokens) return { kind: "finish", reason: "maxTokens" };
     return this.#ids.length >= this.#input.room ? { kind: "finish", reason: "context" } : { kind: "continue" };
-  }
-
-  /** Models may have more embeddings than their tokenizer has tokens: such an id is a token without text. */
-  #textOf(id: number): string {
-    try {
-      return this.#decoder.push(id);
-    } catch (error) {
-      if (error instanceof TokenizerError && error.reason === "TOKEN_OUT_OF_RANGE") return "";
-      throw error;
-    }
-  }
-
-  /** Text that waited for the end of a character or of a stop string. */
-  #rest(): string {
-    return this.#stops.push(this.#decoder.flush()).text + this.#stops.flush();
   }
 
   #projections({ projections }: TokenState): number[] {

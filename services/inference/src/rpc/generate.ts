@@ -1,225 +1,149 @@
 import { randomBytes } from "node:crypto";
 import type { MessageInitShape } from "@bufbuild/protobuf";
-import { FinishReason, type GenerateRequest, type GenerateResponseSchema, type Sampling } from "@persona-mesh/protocol";
-import { type CallContext, type FieldViolation, ServiceError } from "@persona-mesh/service";
+import type { GenerateRequest, GenerateResponseSchema } from "@persona-mesh/protocol";
+import type { CallContext } from "@persona-mesh/service";
 import { watchReply } from "../guard/watch-reply.ts";
-import { type GenerateEvent, GenerateJob } from "../jobs/generate-job.ts";
-import { MAX_STOP_CHARACTERS, MAX_STOPS, MAX_TEMPERATURE, type SamplingParameters } from "../sampling/index.ts";
-import type { FinishReason as Finish } from "../scheduler/index.ts";
+import { GenerateJob } from "../jobs/generate-job.ts";
+import { interleave } from "../jobs/interleave.ts";
+import { PromptLogProbsJob, type PromptToken } from "../jobs/prompt-log-probs-job.ts";
 import type { ReplyOutcome } from "../telemetry/served-reply.ts";
 import type { Worker } from "../worker.ts";
-import { guardEvent, guardFields, watchFields, watchRequest } from "./guard-messages.ts";
+import { promptLogProbs, responseEvents } from "./generate-messages.ts";
+import { type ReplySettings, replySettings } from "./generate-request.ts";
+import { guardFields, watchRequest } from "./guard-messages.ts";
 import { newJobId } from "./job-id.ts";
-import { personaProof, steeringFields } from "./persona-proof.ts";
-import { selectPersona } from "./persona-selection.ts";
+import { steeringFields } from "./persona-proof.ts";
+import { selectPersona, wear } from "./persona-selection.ts";
 import { encodePrompt } from "./prompt.ts";
+import { runJobs } from "./run-jobs.ts";
 import { failureOf, servedReply } from "./served-reply.ts";
-
-const DEFAULT_MAX_TOKENS = 256;
-
-/** Alternatives per token: what other generation services allow. */
-const MAX_TOP_LOG_PROBS = 20;
-
-const FINISH_REASONS: Record<Exclude<Finish, "prefilled">, FinishReason> = {
-  end: FinishReason.END,
-  stop: FinishReason.STOP,
-  maxTokens: FinishReason.MAX_TOKENS,
-  context: FinishReason.CONTEXT,
-};
 
 type Response = MessageInitShape<typeof GenerateResponseSchema>;
 
-/** Generate: a job in the batch, its events as messages. When the client goes, the job goes. */
+/** Generate: a job in the batch for every reply, its events as messages. When the client goes, the jobs go. */
 export async function* generate(
   worker: Worker,
   request: GenerateRequest,
   context: CallContext,
 ): AsyncGenerator<Response> {
-  const { tokens } = worker.model.manifest;
-  const sampling = samplingOf(request);
+  const settings = replySettings(worker, request);
   const prompt = encodePrompt(worker, request.prompt);
-  const worn = selectPersona(worker, context.caller, request.persona);
-  const seed = request.sampling?.seed ?? randomBytes(8).readBigUInt64LE();
-  const { tenant } = context.caller;
-  const id = newJobId(context.requestId);
-  const maxTokens = request.maxTokens ?? DEFAULT_MAX_TOKENS;
+  const facts = {
+    requestId: context.requestId,
+    seed: request.sampling?.seed ?? randomBytes(8).readBigUInt64LE(),
+  };
+  const jobs = Array.from({ length: settings.choices }, (_, choice) =>
+    replyJob(worker, request, context, { settings, prompt, seed: facts.seed, choice }),
+  );
+  const outcomes: (ReplyOutcome | undefined)[] = jobs.map(() => undefined);
+  const cancel = () => {
+    // A call that is cut short is logged now: what it wore and wrote must be known by then.
+    annotate(context, jobs);
+    for (const { id } of jobs) worker.engine.cancel(id);
+  };
+  let failure: ReplyOutcome | undefined;
+  try {
+    const read = request.promptLogProbs ? await readPrompt(worker, context, prompt, settings, jobs) : undefined;
+    // A signal that has fired already would never tell the listener.
+    context.signal.throwIfAborted();
+    for (const job of jobs) worker.engine.submit(job);
+    context.signal.addEventListener("abort", cancel, { once: true });
+    for await (const [choice, event] of interleave(jobs.map(({ events }) => events))) {
+      const job = jobs[choice] as GenerateJob;
+      if (event.kind === "guard") {
+        const { persona, gain } = job.worn;
+        context.log.info({ ...steeringFields(persona, gain), ...guardFields(event.event) }, "guard");
+      }
+      if (event.kind === "finished") outcomes[choice] = { kind: "finished", reason: event.reply.reason };
+      for (const told of responseEvents(worker, job, event, facts)) yield { event: told, choice };
+      if (event.kind === "started" && choice === 0 && read !== undefined) yield { event: promptLogProbs(read), choice };
+    }
+  } catch (error) {
+    failure = failureOf(error, context.signal);
+    throw error;
+  } finally {
+    context.signal.removeEventListener("abort", cancel);
+    cancel();
+    failure ??= failureOf(undefined, context.signal);
+    const operation = request.prompt?.input.case === "chat" ? "chat" : "text_completion";
+    for (const [choice, job] of jobs.entries()) {
+      const call = { operation, choice, choices: jobs.length } as const;
+      worker.telemetry.replied(servedReply(job, outcomes[choice] ?? failure, call), context);
+    }
+  }
+}
+
+interface ReplyFacts {
+  readonly settings: ReplySettings;
+  readonly prompt: readonly number[];
+  readonly seed: bigint;
+  readonly choice: number;
+}
+
+/** One reply of a call, with a persona of its own to wear and to lose. */
+function replyJob(
+  worker: Worker,
+  request: GenerateRequest,
+  { caller, requestId }: CallContext,
+  { settings, prompt, seed, choice }: ReplyFacts,
+): GenerateJob {
+  const { tenant } = caller;
+  const id = newJobId(requestId);
+  const worn = selectPersona(worker, caller, request.persona);
   const room = worker.contextTokens - prompt.length;
   const watched = {
     id,
     tenant,
     prompt,
     worn,
-    temperature: sampling.temperature,
-    maxTokens: Math.min(maxTokens, room),
+    temperature: settings.sampling.temperature,
+    maxTokens: Math.min(settings.maxTokens, room),
     policy: worker.personas.serving(tenant).guard,
-    request: watchRequest(request.guard, context.caller),
+    request: watchRequest(request.guard, caller),
   };
-  const job = new GenerateJob({
+  return new GenerateJob({
+    ...settings,
     id,
     tenant,
     prompt,
     worn,
-    sampling,
     seed,
-    maxTokens,
+    choice,
     room,
-    stops: request.stop,
-    topLogProbs: request.topLogProbs,
-    endTokens: new Set(request.ignoreEos ? [] : tokens.eos),
     tokenizer: worker.text.tokenizer,
     watch: (onEvent) => watchReply(worker, watched, onEvent),
   });
-  const annotate = () => {
-    const measures = job.measures();
-    context.annotate({
-      ...steeringFields(worn.persona, worn.gain),
-      promptTokens: prompt.length,
-      replyTokens: measures?.tokens ?? 0,
-      entropy: measures?.entropy ?? null,
-      repetition: measures?.repetition ?? null,
-    });
-  };
-  const cancel = () => {
-    // A call that is cut short is logged now: what it wore and wrote must be known by then.
-    annotate();
-    worker.engine.cancel(job.id);
-  };
-  let outcome: ReplyOutcome | undefined;
-  try {
-    // A signal that has fired already would never tell the listener.
-    context.signal.throwIfAborted();
-    worker.engine.submit(job);
-    context.signal.addEventListener("abort", cancel, { once: true });
-    for await (const event of job.events) {
-      if (event.kind === "guard") {
-        context.log.info({ ...steeringFields(worn.persona, worn.gain), ...guardFields(event.event) }, "guard");
-      }
-      if (event.kind === "finished") outcome = { kind: "finished", reason: event.reply.reason };
-      if (event.kind === "finished" && event.text !== "")
-        yield { event: { case: "tokens", value: { text: event.text } } };
-      yield message(worker, job, event, { context, seed });
-    }
-  } catch (error) {
-    outcome = failureOf(error, context.signal);
-    throw error;
-  } finally {
-    context.signal.removeEventListener("abort", cancel);
-    cancel();
-    const operation = request.prompt?.input.case === "chat" ? "chat" : "text_completion";
-    outcome ??= failureOf(undefined, context.signal);
-    worker.telemetry.replied(servedReply(job, outcome, { operation, choice: 0, choices: 1 }), context);
-  }
 }
 
-function message(
+/** Before any reply begins: what the model says of the prompt's own tokens, as the persona lets it. */
+async function readPrompt(
   worker: Worker,
-  job: GenerateJob,
-  event: GenerateEvent,
-  { context, seed }: { context: CallContext; seed: bigint },
-): Response {
-  switch (event.kind) {
-    case "started":
-      return {
-        event: {
-          case: "started",
-          value: {
-            requestId: context.requestId,
-            modelChecksum: worker.model.manifest.modelChecksum,
-            graphDigest: worker.model.manifest.graphDigest,
-            ...(event.persona === undefined ? {} : { persona: personaProof(event.persona, event.gain) }),
-            promptTokens: job.tokens,
-            seed,
-          },
-        },
-      };
-    case "token": {
-      const { id, logProb, entropy, projections, alternatives } = event.token;
-      const token = { id, logProb, entropy, projections: [...projections], topLogProbs: [...alternatives] };
-      return { event: { case: "tokens", value: { text: event.text, tokens: [token] } } };
-    }
-    case "switched":
-      return {
-        event: {
-          case: "personaSwitched",
-          value: {
-            ...(event.persona === undefined ? {} : { persona: personaProof(event.persona, event.gain) }),
-            afterTokens: event.afterTokens,
-            switchMicros: event.micros,
-          },
-        },
-      };
-    case "guard":
-      return { event: { case: "guard", value: guardEvent(event.event) } };
-    case "finished": {
-      const { reply } = event;
-      return {
-        event: {
-          case: "finished",
-          value: {
-            reason: FINISH_REASONS[reply.reason as Exclude<Finish, "prefilled">],
-            promptTokens: job.tokens,
-            completionTokens: reply.tokens,
-            effectiveAlphaHundredths:
-              job.worn.persona === undefined
-                ? 0
-                : personaProof(job.worn.persona, job.worn.gain).effectiveAlphaHundredths,
-            meanEntropy: reply.measures?.entropy ?? 0,
-            meanSurprisal: reply.measures?.surprisal ?? 0,
-            repetition: reply.measures?.repetition ?? 0,
-            queueMillis: reply.queueMillis,
-            prefillMillis: reply.prefillMillis,
-            decodeMillis: reply.decodeMillis,
-            ...watchFields(reply.watch),
-          },
-        },
-      };
-    }
-  }
+  { caller, requestId, signal }: CallContext,
+  prompt: readonly number[],
+  { topLogProbs }: ReplySettings,
+  [first]: readonly GenerateJob[],
+): Promise<readonly PromptToken[]> {
+  const job = () =>
+    new PromptLogProbsJob({
+      id: newJobId(requestId),
+      tenant: caller.tenant,
+      prompt,
+      worn: wear(worker, first?.worn.persona, first?.worn.gain),
+      topLogProbs,
+    });
+  for await (const [, tokens] of runJobs(worker.engine, [job], signal)) return tokens;
+  return [];
 }
 
-/** Every wrong field at once. @throws ServiceError INVALID_ARGUMENT */
-function samplingOf(request: GenerateRequest): SamplingParameters {
-  const { sampling, maxTokens, stop, topLogProbs } = request;
-  const parameters = {
-    temperature: sampling?.temperature ?? 1,
-    topK: sampling?.topK ?? 0,
-    topP: sampling?.topP ?? 1,
-    minP: sampling?.minP ?? 0,
-  };
-  const violations: FieldViolation[] = [
-    ...samplingViolations(parameters),
-    ...(maxTokens === 0 ? [{ field: "max_tokens", description: "must be at least 1" }] : []),
-    ...(topLogProbs > MAX_TOP_LOG_PROBS
-      ? [{ field: "top_log_probs", description: `${topLogProbs} is over ${MAX_TOP_LOG_PROBS}` }]
-      : []),
-    ...stopViolations(stop),
-  ];
-  if (violations.length > 0) throw ServiceError.invalid(violations);
-  return parameters;
-}
-
-function samplingViolations({ temperature, topP, minP }: SamplingParameters): FieldViolation[] {
-  const checks: [keyof Sampling & string, boolean, string][] = [
-    [
-      "temperature",
-      temperature >= 0 && temperature <= MAX_TEMPERATURE,
-      `${temperature} is not from 0 to ${MAX_TEMPERATURE}`,
-    ],
-    ["topP", topP > 0 && topP <= 1, `${topP} is not above 0 and at most 1`],
-    ["minP", minP >= 0 && minP <= 1, `${minP} is not from 0 to 1`],
-  ];
-  const fields: Record<string, string> = { temperature: "temperature", topP: "top_p", minP: "min_p" };
-  return checks
-    .filter(([, ok]) => !ok)
-    .map(([name, , description]) => ({ field: `sampling.${fields[name]}`, description }));
-}
-
-function stopViolations(stops: readonly string[]): FieldViolation[] {
-  if (stops.length > MAX_STOPS)
-    return [{ field: "stop", description: `${stops.length} strings, at most ${MAX_STOPS}` }];
-  return stops.flatMap((stop, index) => {
-    const characters = [...stop].length;
-    const fits = characters >= 1 && characters <= MAX_STOP_CHARACTERS && stop.isWellFormed();
-    return fits ? [] : [{ field: `stop[${index}]`, description: `must have 1 to ${MAX_STOP_CHARACTERS} characters` }];
+function annotate(context: CallContext, jobs: readonly GenerateJob[]): void {
+  const [first] = jobs as readonly [GenerateJob, ...GenerateJob[]];
+  const measures = first.measures();
+  context.annotate({
+    ...steeringFields(first.worn.persona, first.worn.gain),
+    promptTokens: first.tokens,
+    replyTokens: jobs.reduce((sum, { reply }) => sum + reply.length, 0),
+    entropy: measures?.entropy ?? null,
+    repetition: measures?.repetition ?? null,
+    ...(jobs.length === 1 ? {} : { choices: jobs.length }),
   });
 }

@@ -1,3 +1,4 @@
+export { type LogitEditParameters, LogitEdits, NO_EDITS, RULED_OUT } from "./logit-edits.ts";
 export { uniform } from "./random.ts";
 export type { FullRow, Row, TopRow } from "./row.ts";
 export {
