@@ -56,7 +56,7 @@ export class Watcher {
   async run(signal: AbortSignal): Promise<void> {
     const random = this.#random;
     for (let at = 0; !signal.aborted; at++) {
-      const leave = random === undefined ? [] : [AbortSignal.timeout(LONGEST_STAY * random())];
+      const leave = random === undefined ? [] : [AbortSignal.timeout(Math.ceil(LONGEST_STAY * random()))];
       const index = random === undefined ? at % 2 : Math.floor(random() * 2);
       await this.#watch(
         this.#clients[index] as Client<typeof DistributionService>,
