@@ -13,7 +13,6 @@ import {
 } from "@persona-mesh/protocol/registry";
 import { type Client, PLATFORM_TENANT, type RoleName } from "@persona-mesh/service";
 import { decodeVector } from "@persona-mesh/steering";
-import type { RunningRegistry } from "../../services/vector-registry/src/start-registry.ts";
 import type { TestRegistry } from "../../services/vector-registry/src/testing/test-registry.ts";
 import { personaName, vectorBytes } from "./personas.ts";
 import type { ServedModel } from "./served-model.ts";
@@ -61,15 +60,15 @@ export class GovernedTenant {
     this.name = `tenants/${id}`;
   }
 
-  /** Calls of somebody of the tenant, at a replica. */
+  /** Calls of somebody of the tenant; of alice where nobody is named. */
   as<Service extends DescService>(
     service: Service,
     role: RoleName,
-    { subject = "alice", replica = this.#registry.running }: { subject?: string; replica?: RunningRegistry } = {},
+    { subject = "alice" }: { readonly subject?: string } = {},
   ): Promise<Client<Service>> {
-    const key = [service.typeName, role, subject, replica.server.address].join();
-    const claims = { subject, tenant: this.id, roles: [role] };
-    const client = this.#clients.get(key) ?? this.#registry.client(service, claims, replica);
+    const key = [service.typeName, role, subject].join();
+    const client =
+      this.#clients.get(key) ?? this.#registry.client(service, { subject, tenant: this.id, roles: [role] });
     this.#clients.set(key, client);
     return client as Promise<Client<Service>>;
   }
@@ -78,8 +77,9 @@ export class GovernedTenant {
     return personaName(this.id, persona);
   }
 
-  alias(vector: string, alias = "production"): string {
-    return `${this.name}/vectors/${vector}/aliases/${alias}`;
+  /** Name of the vector's alias "production". */
+  production(vector: string): string {
+    return `${this.name}/vectors/${vector}/aliases/production`;
   }
 
   /** Alice publishes a version whose directions come from the seed, validated for every alpha of the cap. */
@@ -99,19 +99,14 @@ export class GovernedTenant {
 
   async approve({ name }: GovernedVersion, subject = "bob") {
     const approvals = await this.as(ApprovalService, "approver", { subject });
-    const reason = "figures read";
-    return approvals.createApproval({
-      parent: this.name,
-      version: name,
-      decision: ApprovalDecision.APPROVE,
-      reason,
-    });
+    const decision = ApprovalDecision.APPROVE;
+    return approvals.createApproval({ parent: this.name, version: name, decision, reason: "figures read" });
   }
 
-  /** Point an alias at a version; personas that use it follow. */
-  async point(vector: string, { name }: GovernedVersion, alias = "production") {
+  /** Put a version in production; personas that use the alias follow. */
+  async point(vector: string, { name }: GovernedVersion) {
     const vectors = await this.as(VectorService, "admin");
-    return vectors.setAlias({ alias: { name: this.alias(vector, alias), version: name } });
+    return vectors.setAlias({ alias: { name: this.production(vector), version: name } });
   }
 
   /** @param vector - name of a version or of an alias */
@@ -126,12 +121,12 @@ export class GovernedTenant {
     const version = await this.publish(persona, seed);
     await this.approve(version);
     await this.point(persona, version);
-    await this.compose(persona, this.alias(persona), alphaHundredths);
+    await this.compose(persona, this.production(persona), alphaHundredths);
     return version;
   }
 
-  async activate(persona: string, replica?: RunningRegistry): Promise<bigint> {
-    const personas = await this.as(PersonaService, "operator", replica === undefined ? {} : { replica });
+  async activate(persona: string): Promise<bigint> {
+    const personas = await this.as(PersonaService, "operator");
     const { revision } = await personas.activatePersona({ name: this.persona(persona) });
     return revision;
   }
