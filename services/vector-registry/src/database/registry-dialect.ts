@@ -109,7 +109,7 @@ class RegistryClient {
     }
     const ahead = this.#ahead.splice(0);
     // What is undone may have failed before.
-    if (text === "rollback") await Promise.allSettled(ahead);
+    if (text === "rollback") await Promise.allSettled([...ahead, sent]);
     else await Promise.all([...ahead, sent]);
     return sent;
   }

@@ -12,81 +12,72 @@ export interface VersionIds {
   readonly digest: string;
 }
 
+export type Evaluation = Pick<
+  Selectable<EvaluationsTable>,
+  "alpha_min" | "alpha_max" | "figures" | "evaluator" | "created_at"
+>;
+export type Revocation = Pick<Selectable<RevocationsTable>, "reason" | "revoked_by" | "revision" | "created_at">;
+
 /** What is known of a version beside what it is. */
 export interface Standing {
   readonly sizeBytes: number;
   /** The one that holds. */
-  readonly evaluation: Selectable<EvaluationsTable> | undefined;
-  readonly revocation: Selectable<RevocationsTable> | undefined;
+  readonly evaluation: Evaluation | undefined;
+  readonly revocation: Revocation | undefined;
 }
 
-/** How versions of one tenant stand, in their order. */
+/** One side of a left join: all of it, or nothing. */
+type Joined<Row> = Row | { readonly [Column in keyof Row]: null };
+
+type StandingRow = { readonly size_bytes: number } & Joined<
+  Omit<Evaluation, "created_at"> & { readonly evaluated_at: Date }
+> &
+  Joined<Omit<Revocation, "created_at"> & { readonly revoked_at: Date }>;
+
+/** How versions of one tenant stand, in their order, in one statement. */
 export async function readStandings(
   db: Tx,
   tenant: string,
   versions: readonly VersionIds[],
 ): Promise<readonly Standing[]> {
+  const vectors = versions.map(({ vector }) => vector);
   const digests = versions.map(({ digest }) => digest);
-  const isOneOfThem = sql<boolean>`digest = ANY (${digests}::text[])`;
-  const sizes = await db
-    .selectFrom("contents")
-    .select(["digest", "size_bytes"])
-    .where("tenant", "=", tenant)
-    .where(isOneOfThem)
-    .execute();
-  const evaluations = await newestEvaluations(db, tenant, versions);
-  const revocations = await db
-    .selectFrom("revocations")
-    .selectAll()
-    .where("tenant", "=", tenant)
-    .where(isOneOfThem)
-    .execute();
-  const sizeOf = new Map(sizes.map((row) => [row.digest, row.size_bytes]));
-  const evaluationOf = new Map(evaluations.map((row) => [keyOf(row), row]));
-  const revocationOf = new Map(revocations.map((row) => [row.digest, row]));
-  return versions.map((version) => ({
-    // Its row is there: a version refers to it.
-    sizeBytes: sizeOf.get(version.digest) as number,
-    evaluation: evaluationOf.get(keyOf(version)),
-    revocation: revocationOf.get(version.digest),
+  const { rows } = await sql<StandingRow>`
+    SELECT c.size_bytes, e.alpha_min, e.alpha_max, e.figures, e.evaluator, e.created_at AS evaluated_at,
+      r.reason, r.revoked_by, r.revision, r.created_at AS revoked_at
+    FROM unnest(${vectors}::text[], ${digests}::text[]) WITH ORDINALITY AS k (vector, digest, place)
+    JOIN contents c ON c.tenant = ${tenant} AND c.digest = k.digest
+    LEFT JOIN LATERAL (
+      SELECT * FROM evaluations n WHERE n.tenant = ${tenant} AND n.vector = k.vector AND n.digest = k.digest
+      ORDER BY n.number DESC LIMIT 1) e ON true
+    LEFT JOIN revocations r ON r.tenant = ${tenant} AND r.digest = k.digest
+    ORDER BY k.place`.execute(db);
+  return rows.map((row) => ({
+    sizeBytes: row.size_bytes,
+    evaluation: row.evaluated_at === null ? undefined : { ...row, created_at: row.evaluated_at },
+    revocation: row.revoked_at === null ? undefined : { ...row, created_at: row.revoked_at },
   }));
 }
 
 /** The evaluation that holds; undefined for a version that nobody has evaluated. */
-export async function newestEvaluation(
+export function newestEvaluation(
   db: Tx,
-  { tenant, ...version }: VersionIds & { readonly tenant: string },
+  { tenant, vector, digest }: VersionIds & { readonly tenant: string },
 ): Promise<Selectable<EvaluationsTable> | undefined> {
-  const [evaluation] = await newestEvaluations(db, tenant, [version]);
-  return evaluation;
-}
-
-function newestEvaluations(
-  db: Tx,
-  tenant: string,
-  versions: readonly VersionIds[],
-): Promise<Selectable<EvaluationsTable>[]> {
-  const vectors = versions.map(({ vector }) => vector);
-  const digests = versions.map(({ digest }) => digest);
   return db
     .selectFrom("evaluations")
-    .distinctOn(["vector", "digest"])
     .selectAll()
     .where("tenant", "=", tenant)
-    .where(sql<boolean>`(vector, digest) IN (SELECT * FROM unnest(${vectors}::text[], ${digests}::text[]))`)
-    .orderBy("vector")
-    .orderBy("digest")
+    .where("vector", "=", vector)
+    .where("digest", "=", digest)
     .orderBy("number", "desc")
-    .execute();
-}
-
-function keyOf({ vector, digest }: VersionIds): string {
-  return `${vector}/${digest}`;
+    .limit(1)
+    .executeTakeFirst();
 }
 
 const FIGURES = z.record(z.string(), z.number());
 
-export function evaluationMessage(row: Selectable<EvaluationsTable>): MessageInitShape<typeof EvaluationSchema> {
+export function evaluationMessage(row: Evaluation): MessageInitShape<typeof EvaluationSchema> {
   return {
     alphaMinHundredths: row.alpha_min,
     alphaMaxHundredths: row.alpha_max,
