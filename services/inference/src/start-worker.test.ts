@@ -171,10 +171,22 @@ test("docs/telemetry.md lists the figures that a worker shows, and no others", a
       outcome: { kind: "finished", reason: "end" },
       times: { queued: 0, started: 1, firstToken: 2, ended: 3 },
       persona: { revision: "r", versionDigests: ["f".repeat(64)], effectiveAlphaHundredths: 10 },
-      guardEvents: [
-        { cause: "REPETITION", at: 2, afterTokens: 1, alphaBeforeHundredths: 20, alphaAfterHundredths: 10 },
-      ],
-      coherence: 1,
+      watched: {
+        events: [
+          {
+            cause: "REPETITION",
+            at: 2,
+            afterTokens: 1,
+            entropyRatio: 1,
+            repetition: 1,
+            kl: undefined,
+            alphaBeforeHundredths: 20,
+            alphaAfterHundredths: 10,
+          },
+        ],
+        coherence: { score: 0.9, weakest: "repetition", parts: { entropy: 1, repetition: 0.9 }, entropyRatio: 1 },
+        twin: { tokens: 2, meanKl: 0.3, maxKl: 1, meanEntropyDifference: 0 },
+      },
     },
     { record: () => {} },
   );

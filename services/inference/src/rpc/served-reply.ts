@@ -11,7 +11,6 @@ export function servedReply(
   call: Pick<ServedReply, "operation" | "choice" | "choices">,
 ): ServedReply {
   const { persona, gain } = job.worn;
-  const watched = job.watched();
   return {
     ...call,
     outcome,
@@ -24,8 +23,7 @@ export function servedReply(
       versionDigests: persona.versionDigests,
       effectiveAlphaHundredths: effectiveAlpha([persona.largestAlphaHundredths], gain),
     },
-    guardEvents: watched.events,
-    coherence: watched.coherence?.score,
+    watched: job.watched(),
   };
 }
 

@@ -1,4 +1,5 @@
 import { createLogger, createMetrics, type Metrics } from "@persona-mesh/service";
+import type { CoherenceScore } from "@persona-mesh/steering";
 import { beforeEach, expect, test } from "vitest";
 import { ReplyMetrics } from "./reply-metrics.ts";
 import type { ServedReply } from "./served-reply.ts";
@@ -22,8 +23,14 @@ const REPLY: ServedReply = {
   outcome: { kind: "finished", reason: "maxTokens" },
   times: { queued: 1_000, started: 1_030, firstToken: 1_130, ended: 1_330 },
   persona: { revision: "r1", versionDigests: ["a".repeat(64)], effectiveAlphaHundredths: 35 },
-  guardEvents: [],
-  coherence: 0.9,
+  watched: { events: [], coherence: undefined, twin: undefined },
+};
+
+const COHERENCE: CoherenceScore = {
+  score: 0.9,
+  weakest: "repetition",
+  parts: { entropy: 1, surprise: 1, repetition: 0.9 },
+  entropyRatio: 1,
 };
 
 /** Lines of one figure, each without its name and what is the same in all. */
@@ -53,7 +60,6 @@ test("a reply is timed from the queue to its end, in the parts that it went thro
     `{gen_ai_operation_name="chat",gen_ai_token_type="input"} 40`,
     `{gen_ai_operation_name="chat",gen_ai_token_type="output"} 11`,
   ]);
-  expect(await lines("persona_inference_prompt_cached_tokens_total")).toEqual(["16"]);
   expect(await lines("persona_inference_replies_total")).toEqual([`{outcome="max_tokens"} 1`]);
   expect(await metrics.text()).toContain(`gen_ai_request_model="cafe"`);
 });
@@ -83,15 +89,14 @@ test("a reply of one token has no time per token", async () => {
 });
 
 test("guard events count by cause and by whether they lowered alpha", async () => {
-  const event = { at: 1_200, afterTokens: 5, alphaBeforeHundredths: 35, alphaAfterHundredths: 25 };
-  replies.record({
-    ...REPLY,
-    guardEvents: [
-      { ...event, cause: "REPETITION" },
-      { ...event, cause: "REPETITION" },
-      { ...event, cause: "ENTROPY_LOW", alphaAfterHundredths: 35 },
-    ],
-  });
+  const look = { entropyRatio: 1, repetition: 0.9, kl: undefined };
+  const event = { ...look, at: 1_200, afterTokens: 5, alphaBeforeHundredths: 35, alphaAfterHundredths: 25 };
+  const events = [
+    { ...event, cause: "REPETITION" },
+    { ...event, cause: "REPETITION" },
+    { ...event, cause: "ENTROPY_LOW", alphaAfterHundredths: 35 },
+  ] as const;
+  replies.record({ ...REPLY, watched: { ...REPLY.watched, events } });
   expect(await lines("persona_inference_guard_events_total")).toEqual([
     `{cause="repetition",acted="true"} 2`,
     `{cause="entropy_low",acted="false"} 1`,
@@ -99,11 +104,11 @@ test("guard events count by cause and by whether they lowered alpha", async () =
 });
 
 test("coherence is by version, a mean that forgets, of the 64 versions that spoke last", async () => {
-  const reply = (version: string, coherence: number) =>
+  const reply = (version: string, score: number) =>
     replies.record({
       ...REPLY,
       persona: { revision: "r1", versionDigests: [version], effectiveAlphaHundredths: 35 },
-      coherence,
+      watched: { ...REPLY.watched, coherence: { ...COHERENCE, score } },
     });
   const [old, steady] = ["0".repeat(64), "1".repeat(64)];
   for (let i = 0; i < 200; i++) reply(steady, 0.8);
@@ -121,6 +126,16 @@ test("coherence is by version, a mean that forgets, of the 64 versions that spok
   expect(shown).toHaveLength(64);
   expect(shown.some((line) => line.includes("0".repeat(12)))).toBe(false);
   expect(shown.some((line) => line.includes("1".repeat(12)))).toBe(true);
+});
+
+test("divergence is that of replies that had a twin", async () => {
+  replies.record(REPLY);
+  replies.record({
+    ...REPLY,
+    watched: { ...REPLY.watched, twin: { tokens: 8, meanKl: 0.3, maxKl: 1, meanEntropyDifference: 0 } },
+  });
+  expect(await lines("persona_inference_twin_kl_count")).toEqual(["1"]);
+  expect(await lines("persona_inference_twin_kl_sum")).toEqual(["0.3"]);
 });
 
 test("nothing that goes wrong with figures reaches the reply", () => {

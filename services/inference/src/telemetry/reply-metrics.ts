@@ -13,6 +13,9 @@ const DURATION_BUCKETS = [
 ];
 const TOKEN_BUCKETS = [1, 4, 16, 64, 256, 1024, 4096, 16_384, 65_536, 262_144, 1_048_576];
 
+/** A persona at everyday alphas is at a few tenths. Nats. */
+const KL_BUCKETS = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10];
+
 /**
  * Counts and times replies. Everything is recorded when a reply is over, from what it noted on its way, so that a step costs
  * nothing more; about 20 µs a reply.
@@ -58,13 +61,14 @@ export class ReplyMetrics {
       description: "Replies by how they ended: a finish reason, or the reason of the error",
       unit: "{reply}",
     });
-    const cached = meter.createCounter("persona.inference.prompt.cached_tokens", {
-      description: "Prompt tokens that a prefix spared the model",
-      unit: "{token}",
-    });
     const guard = meter.createCounter("persona.inference.guard.events", {
       description: "Windows out of bounds, by cause and whether alpha was lowered",
       unit: "{event}",
+    });
+    const divergence = meter.createHistogram("persona.inference.twin.kl", {
+      description: "Mean KL of a reply to its unsteered twin, nats",
+      unit: "nat",
+      advice: { explicitBucketBoundaries: KL_BUCKETS },
     });
     const versions = new RecentVersions();
     addSeries({
@@ -82,7 +86,7 @@ export class ReplyMetrics {
     });
 
     this.#record = (reply) => {
-      const { outcome, times, promptTokens, cachedTokens, replyTokens, persona, coherence } = reply;
+      const { outcome, times, promptTokens, replyTokens, persona, watched } = reply;
       replies.add(1, { outcome: outcomeWord(outcome) });
       const attributes = { ...served, [GEN_AI.operation]: reply.operation };
       duration.record(secondsBetween(times.queued, times.ended), {
@@ -92,9 +96,8 @@ export class ReplyMetrics {
       if (times.started !== undefined) {
         queue.record(secondsBetween(times.queued, times.started));
         usage.record(promptTokens, { ...attributes, [GEN_AI.tokenType]: "input" });
-        if (cachedTokens > 0) cached.add(cachedTokens);
       }
-      for (const { cause, alphaBeforeHundredths, alphaAfterHundredths } of reply.guardEvents) {
+      for (const { cause, alphaBeforeHundredths, alphaAfterHundredths } of watched.events) {
         const acted = alphaAfterHundredths !== alphaBeforeHundredths;
         guard.add(1, { cause: cause.toLowerCase(), acted });
       }
@@ -107,7 +110,10 @@ export class ReplyMetrics {
       if (outcome.kind === "failed") return;
       firstToken.record(secondsBetween(times.queued, times.firstToken), attributes);
       if (replyTokens > 1) perToken.record(decoding / (replyTokens - 1), attributes);
-      if (persona !== undefined && coherence !== undefined) versions.add(persona.versionDigests, coherence);
+      if (watched.twin !== undefined) divergence.record(watched.twin.meanKl);
+      if (persona !== undefined && watched.coherence !== undefined) {
+        versions.add(persona.versionDigests, watched.coherence.score);
+      }
     };
   }
 

@@ -12,8 +12,22 @@ const REPLY: ServedReply = {
   outcome: { kind: "finished", reason: "stop" },
   times: { queued: 100, started: 130, firstToken: 230, ended: 430 },
   persona: { revision: "r1", versionDigests: ["abc"], effectiveAlphaHundredths: 35 },
-  guardEvents: [{ cause: "REPETITION", at: 300, afterTokens: 5, alphaBeforeHundredths: 45, alphaAfterHundredths: 35 }],
-  coherence: 0.9,
+  watched: {
+    events: [
+      {
+        cause: "REPETITION",
+        at: 300,
+        afterTokens: 5,
+        entropyRatio: 1,
+        repetition: 0.9,
+        kl: undefined,
+        alphaBeforeHundredths: 45,
+        alphaAfterHundredths: 35,
+      },
+    ],
+    coherence: { score: 0.9, weakest: "repetition", parts: { entropy: 1, repetition: 0.9 }, entropyRatio: 1 },
+    twin: { tokens: 8, meanKl: 0.3, maxKl: 1, meanEntropyDifference: 0 },
+  },
 };
 
 test("a reply is three parts, each from where the one before ended", () => {
@@ -38,6 +52,8 @@ test("a reply is three parts, each from where the one before ended", () => {
       "persona.revision": "r1",
       "persona.alpha": 0.35,
       "persona.coherence": 0.9,
+      "persona.twin.kl": 0.3,
+      "persona.twin.tokens": 8,
     },
     events: [
       {

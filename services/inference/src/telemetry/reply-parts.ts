@@ -26,7 +26,7 @@ export function replyParts(reply: ServedReply): CallPart[] {
       [GEN_AI.operation]: reply.operation,
       [GEN_AI.outputTokens]: reply.replyTokens,
       [GEN_AI.finishReasons]: [outcomeWord(outcome)],
-      ...(reply.coherence !== undefined && { "persona.coherence": reply.coherence }),
+      ...watchedFigures(reply),
     });
     parts.push({ ...decode, events: guardEvents(reply) });
   }
@@ -41,8 +41,15 @@ function personaOf({ persona }: ServedReply) {
   };
 }
 
-function guardEvents({ guardEvents }: ServedReply): NonNullable<CallPart["events"]> {
-  return guardEvents.map((event) => ({
+function watchedFigures({ watched: { coherence, twin } }: ServedReply) {
+  return {
+    ...(coherence !== undefined && { "persona.coherence": coherence.score }),
+    ...(twin !== undefined && { "persona.twin.kl": twin.meanKl, "persona.twin.tokens": twin.tokens }),
+  };
+}
+
+function guardEvents({ watched }: ServedReply): NonNullable<CallPart["events"]> {
+  return watched.events.map((event) => ({
     name: "guard",
     at: event.at,
     attributes: {

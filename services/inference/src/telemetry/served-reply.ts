@@ -1,17 +1,7 @@
 import type { Reason } from "@persona-mesh/service";
-import type { GuardCause } from "@persona-mesh/steering";
+import type { WatchReport } from "../guard/reply-watch.ts";
 import type { ReplyTimes } from "../jobs/reply-clock.ts";
 import type { FinishReason } from "../scheduler/index.ts";
-
-/** A moment at which the guard found a window out of bounds. */
-export interface SeenGuardEvent {
-  readonly cause: GuardCause;
-  /** In the clock of `performance.now()`, milliseconds. */
-  readonly at: number;
-  readonly afterTokens: number;
-  readonly alphaBeforeHundredths: number;
-  readonly alphaAfterHundredths: number;
-}
 
 /** What a reply wore last. */
 export interface SeenPersona {
@@ -34,9 +24,8 @@ export interface ServedReply {
   readonly outcome: ReplyOutcome;
   readonly times: ReplyTimes;
   readonly persona: SeenPersona | undefined;
-  readonly guardEvents: readonly SeenGuardEvent[];
-  /** 0 to 1; undefined where it is not measured. */
-  readonly coherence: number | undefined;
+  /** What guard and twin found. */
+  readonly watched: Pick<WatchReport, "events" | "coherence" | "twin">;
 }
 
 export type ReplyOutcome =

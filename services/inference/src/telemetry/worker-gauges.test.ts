@@ -24,6 +24,15 @@ test("the worker's figures are read when somebody asks, and add up", async () =>
     evictions: 2,
     refusals: 1,
   };
+  const prefixes = {
+    bytes: 2_048,
+    capacityBytes: 8_192,
+    chunks: 2,
+    lookups: 20,
+    hits: 5,
+    tokensSaved: 640,
+    evictions: 3,
+  };
   let asked = 0;
   observeWorker(metrics, {
     engine: {
@@ -31,6 +40,7 @@ test("the worker's figures are read when somebody asks, and add up", async () =>
         asked++;
         return engine as never;
       },
+      prefixFigures: () => prefixes,
     },
     table: { figures: () => table },
     contextTokens: 512,
@@ -50,6 +60,12 @@ test("the worker's figures are read when somebody asks, and add up", async () =>
     "persona_inference_kv_positions 1024",
     "persona_inference_kv_utilization 0.25",
     `persona_inference_model{model_checksum="cafe",graph_digest="f00d",precision="int8",architecture="llama"} 1`,
+    "persona_inference_prefix_capacity_bytes 8192",
+    "persona_inference_prefix_evictions_total 3",
+    "persona_inference_prefix_hits_total 5",
+    "persona_inference_prefix_lookups_total 20",
+    "persona_inference_prefix_saved_tokens_total 640",
+    "persona_inference_prefix_size_bytes 2048",
     "persona_inference_queue_capacity 100",
     "persona_inference_requests_running 5",
     "persona_inference_requests_waiting 7",

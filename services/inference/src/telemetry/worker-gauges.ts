@@ -1,11 +1,12 @@
 import type { ModelManifest } from "@persona-mesh/model";
 import type { Metrics } from "@persona-mesh/service";
+import type { PrefixFigures } from "../prefix/prefix-reuse.ts";
 import type { SchedulerFigures } from "../scheduler/index.ts";
 import type { SteeringTableFigures } from "../table/index.ts";
 
 /** Where the figures come from: asked when somebody scrapes, never by a step. */
 export interface GaugeSources {
-  readonly engine: { figures(): SchedulerFigures };
+  readonly engine: { figures(): SchedulerFigures; prefixFigures(): PrefixFigures };
   readonly table: { figures(): SteeringTableFigures };
   /** Positions of a slot. */
   readonly contextTokens: number;
@@ -79,5 +80,24 @@ export function observeWorker({ meter }: Metrics, { engine, table, contextTokens
   });
   counter("persona.inference.table.refusals", "Tries to take on a persona that found every row held", "{try}", () => {
     return table.figures().refusals;
+  });
+
+  gauge("persona.inference.prefix.size", "Memory of the prefixes that are kept", "By", () => {
+    return engine.prefixFigures().bytes;
+  });
+  gauge("persona.inference.prefix.capacity", "Memory that prefixes may take", "By", () => {
+    return engine.prefixFigures().capacityBytes;
+  });
+  counter("persona.inference.prefix.lookups", "Prompts for which a prefix was looked up", "{prompt}", () => {
+    return engine.prefixFigures().lookups;
+  });
+  counter("persona.inference.prefix.hits", "Prompts of which a prefix was there", "{prompt}", () => {
+    return engine.prefixFigures().hits;
+  });
+  counter("persona.inference.prefix.saved_tokens", "Prompt tokens that were not computed again", "{token}", () => {
+    return engine.prefixFigures().tokensSaved;
+  });
+  counter("persona.inference.prefix.evictions", "Chunks of prefixes that gave way", "{chunk}", () => {
+    return engine.prefixFigures().evictions;
   });
 }
