@@ -8,5 +8,13 @@ await runService({
   options: WORKER_OPTIONS,
   // What the command line reads: a shell may have both.
   foreignEnvironment: ["PERSONA_ADDRESS", "PERSONA_TOKEN", "PERSONA_TENANT"],
-  start: startWorker,
+  start: async (values, log) => {
+    const running = await startWorker(values, log);
+    void running.broken.then(async (error) => {
+      log.fatal({ err: error }, "the runtime is broken; ending, to be started anew");
+      await running.close();
+      process.exit(1);
+    });
+    return running;
+  },
 });

@@ -1,7 +1,7 @@
 import { totalmem } from "node:os";
 import type { DecoderSpec } from "@persona-mesh/model";
 import { expect, test } from "vitest";
-import { availableMemory, planMemory, requireMemory, servedContext } from "./memory-plan.ts";
+import { availableMemory, planMemory, prefixBytesOf, requireMemory, servedContext } from "./memory-plan.ts";
 
 /** The sizes of an 8B Llama: 128 KiB of keys and values per token and side. */
 const SPEC = {
@@ -14,7 +14,7 @@ const SPEC = {
 } as unknown as DecoderSpec;
 
 const WEIGHTS = 8.5e9;
-const OPTIONS = { slots: 16, tableRows: 1024, contextTokens: 8192 };
+const OPTIONS = { slots: 16, tableRows: 1024, contextTokens: 8192, prefixBytes: 0 };
 
 test("the context is the model's up to a bound, or what was asked for up to the model's", () => {
   expect(servedContext({ contextTokens: 1024 }, undefined)).toBe(1024);
@@ -56,6 +56,27 @@ test("what does not fit is refused with what would, and what is advised fits", (
   expect(() => check({ slots: slots + 1 })).toThrow();
   // Shorter rotary tables leave a little more than the advice counts on.
   expect(() => check({ contextTokens: context + 16 })).toThrow();
+});
+
+test("prompts that are kept count, and are the first to be advised less of", () => {
+  const options = { ...OPTIONS, prefixBytes: 4e9 };
+  const plan = planMemory(SPEC, WEIGHTS, options);
+  expect(plan.totalBytes).toBe(planMemory(SPEC, WEIGHTS, OPTIONS).totalBytes + 4e9);
+  expect(() => requireMemory(SPEC, plan, options, plan.totalBytes)).not.toThrow();
+  expect(() => requireMemory(SPEC, plan, options, plan.totalBytes - 1e9)).toThrow(
+    /prompts that are kept 4\.00 GB.*prefixCacheMegabytes 3000 or/,
+  );
+});
+
+test("of prompts is kept what was asked for, else what the slots take, within a bound and what is left", () => {
+  const plan = planMemory(SPEC, WEIGHTS, OPTIONS);
+  expect(prefixBytesOf(0, plan, 100e9)).toBe(0);
+  expect(prefixBytesOf(5000, plan, 0)).toBe(5e9);
+  expect(prefixBytesOf(undefined, plan, 100e9)).toBe(1024e6);
+  expect(prefixBytesOf(undefined, plan, plan.totalBytes + 300e6)).toBe(150e6);
+  expect(prefixBytesOf(undefined, plan, 0)).toBe(0);
+  const small = planMemory(SPEC, WEIGHTS, { ...OPTIONS, slots: 1, contextTokens: 100 });
+  expect(prefixBytesOf(undefined, small, 100e9)).toBe(small.cacheBytes);
 });
 
 test("weights alone over what is there: no setting helps, and none is advised", () => {

@@ -6,12 +6,17 @@ import { DEFAULT_CONTEXT } from "./options.ts";
 /** Code, compiled graphs and intermediate results, bytes; what remains when weights, cache and table are taken away. */
 const RUNTIME_BYTES = 300e6;
 
+/** Most memory for prompts' keys and values where nothing is said of them, bytes: some 10,000 tokens of a small model. */
+const MOST_PREFIX_BYTES = 1024e6;
+
 /** What of the configuration takes memory. */
 export interface MemoryOptions {
   readonly slots: number;
   readonly tableRows: number;
   /** Positions of a slot. */
   readonly contextTokens: number;
+  /** Keys and values of prompts that are kept, bytes. */
+  readonly prefixBytes: number;
 }
 
 /** Bytes that a worker takes once every slot is full. */
@@ -21,6 +26,7 @@ export interface MemoryPlan {
   /** Keys and values of every slot. */
   readonly cacheBytes: number;
   readonly tableBytes: number;
+  readonly prefixBytes: number;
   /** All of it, with the rotary tables and what the runtime itself takes. */
   readonly totalBytes: number;
 }
@@ -40,15 +46,27 @@ export function servedContext(
 }
 
 export function planMemory(spec: DecoderSpec, weightBytes: number, options: MemoryOptions): MemoryPlan {
-  const { slots, tableRows, contextTokens } = options;
+  const { slots, tableRows, contextTokens, prefixBytes } = options;
   const cacheBytes = slots * contextTokens * cacheBytesPerToken(spec);
   const tableBytes = tableRows * spec.hidden * Float32Array.BYTES_PER_ELEMENT;
   const ropeBytes = spec.ropes.reduce(
     (sum, { rotaryDim }) => sum + contextTokens * rotaryDim * Float32Array.BYTES_PER_ELEMENT,
     0,
   );
-  const totalBytes = weightBytes + cacheBytes + tableBytes + ropeBytes + RUNTIME_BYTES;
-  return { weightBytes, cacheBytes, tableBytes, totalBytes };
+  const totalBytes = weightBytes + cacheBytes + tableBytes + ropeBytes + prefixBytes + RUNTIME_BYTES;
+  return { weightBytes, cacheBytes, tableBytes, prefixBytes, totalBytes };
+}
+
+/**
+ * Memory for prompts' keys and values: what was asked for, else as much as the slots take, within bounds that leave room.
+ *
+ * @param without - the plan without any
+ * @param available - bytes; see {@link availableMemory}
+ */
+export function prefixBytesOf(megabytes: number | undefined, without: MemoryPlan, available: number): number {
+  if (megabytes !== undefined) return megabytes * 1e6;
+  const left = Math.max(0, available - without.totalBytes);
+  return Math.min(without.cacheBytes, MOST_PREFIX_BYTES, Math.floor(left / 2));
 }
 
 /**
@@ -60,9 +78,11 @@ export function planMemory(spec: DecoderSpec, weightBytes: number, options: Memo
 export function requireMemory(spec: DecoderSpec, plan: MemoryPlan, options: MemoryOptions, available: number): void {
   const { slots, contextTokens } = options;
   const left = available - (plan.totalBytes - plan.cacheBytes);
+  const short = plan.totalBytes - available;
   const bytesPerToken = cacheBytesPerToken(spec);
   const fitting = [
     [`context ${Math.floor(left / (slots * bytesPerToken))}`, left >= slots * bytesPerToken],
+    [`prefixCacheMegabytes ${Math.floor((plan.prefixBytes - short) / 1e6)}`, plan.prefixBytes >= short],
     [`slots ${Math.floor(left / (contextTokens * bytesPerToken))}`, left >= contextTokens * bytesPerToken],
   ] as const;
   const advice = fitting.flatMap(([setting, fits]) => (fits ? [setting] : [])).join(" or ");
@@ -70,7 +90,8 @@ export function requireMemory(spec: DecoderSpec, plan: MemoryPlan, options: Memo
     plan.totalBytes <= available,
     "context",
     `${slots} slots of ${contextTokens} tokens take ${gigabytes(plan.cacheBytes)} of KV cache, the steering table ` +
-      `${gigabytes(plan.tableBytes)}, the weights ${gigabytes(plan.weightBytes)}, with the runtime ` +
+      `${gigabytes(plan.tableBytes)}, prompts that are kept ${gigabytes(plan.prefixBytes)}, the weights ` +
+      `${gigabytes(plan.weightBytes)}, with the runtime ` +
       `${gigabytes(plan.totalBytes)} in all; ${gigabytes(available)} is there. ` +
       (advice === "" ? "Not even one slot fits beside the weights." : `What fits: ${advice}.`),
   );

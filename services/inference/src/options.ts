@@ -61,10 +61,20 @@ export const WORKER_OPTIONS = {
     default: 1024,
     doc: "Rows of the steering table. A resident persona takes one for each layer that it steers.",
   }),
-  chunkTokens: option(count(8192), {
-    default: 128,
+  chunkTokens: option(count(8192).optional(), {
+    default: undefined,
     unit: "tokens",
-    doc: "Prompt tokens per step: smaller lets running streams wait less for a long prompt, larger reads prompts faster.",
+    doc: "Prompt tokens per step: smaller lets running streams wait less for a long prompt, larger reads prompts faster. Unset: measured at the start, see `maxStallMillis`. Replies do not depend on it.",
+  }),
+  maxStallMillis: option(count(60_000), {
+    default: 100,
+    unit: "ms",
+    doc: "Where `chunkTokens` is unset: the largest power of two from 16 to 512 whose chunk takes no longer at the end of the context. A running stream waits for one chunk and one step between two tokens.",
+  }),
+  prefixCacheMegabytes: option(z.int().min(0).max(1_048_576).optional(), {
+    default: undefined,
+    unit: "MB",
+    doc: "Keys and values of prompts that are kept for later ones of the same tenant that begin alike; 0 keeps none. Unset: as much as the slots take, at most 1024 and half of the memory that is left.",
   }),
   queueCapacity: option(count(100_000), {
     default: 256,

@@ -11,9 +11,10 @@ import {
   startServer,
   toServiceError,
 } from "@persona-mesh/service";
+import { measureChunkSize } from "./engine/chunk-size.ts";
 import { Engine } from "./engine/engine.ts";
 import { openBaseline } from "./guard/open-baseline.ts";
-import { availableMemory, planMemory, requireMemory, servedContext } from "./memory-plan.ts";
+import { availableMemory, planMemory, prefixBytesOf, requireMemory, servedContext } from "./memory-plan.ts";
 import { openModel } from "./open-model.ts";
 import { type OpenPersonas, openPersonas, SERVICE_NAME } from "./open-personas.ts";
 import { checkWorkerConfig, type WorkerValues } from "./options.ts";
@@ -33,6 +34,8 @@ export interface RunningWorker {
   readonly server: RunningServer;
   /** Engine, table and personas, for whoever wants their figures. */
   readonly worker: Worker;
+  /** Resolves when the runtime is broken: what is left to do is to close, and to start anew. */
+  readonly broken: Promise<unknown>;
   /** Drain, end and free everything. Further calls give the same promise. */
   close(): Promise<void>;
 }
@@ -57,6 +60,7 @@ export async function startWorker(values: WorkerValues, log: Logger): Promise<Ru
       log,
       metrics,
       ...(ready === undefined ? {} : { ready }),
+      isFit: () => worker.engine.isFit,
       services: [bindService(InferenceService, inferenceService(worker))],
       errorMappers: ERROR_MAPPERS,
     });
@@ -74,6 +78,7 @@ export async function startWorker(values: WorkerValues, log: Logger): Promise<Ru
     return {
       server,
       worker,
+      broken: worker.engine.broken,
       close: () => {
         closing ??= end();
         return closing;
@@ -104,9 +109,11 @@ async function openWorker(
   requireRunnable(model.manifest);
   await warnOfBatchDependence(model.manifest, log);
   const contextTokens = servedContext(spec, values.context);
-  const memory = { slots: values.slots, tableRows: values.tableRows, contextTokens };
-  const plan = planMemory(spec, weightBytes, memory);
+  const sizes = { slots: values.slots, tableRows: values.tableRows, contextTokens };
   const availableBytes = availableMemory();
+  const without = planMemory(spec, weightBytes, { ...sizes, prefixBytes: 0 });
+  const memory = { ...sizes, prefixBytes: prefixBytesOf(values.prefixCacheMegabytes, without, availableBytes) };
+  const plan = planMemory(spec, weightBytes, memory);
   log.info({ ...memory, ...plan, availableBytes }, "memory needed once every slot is full");
   requireMemory(spec, plan, memory, availableBytes);
   const text = await loadTokenizer(model);
@@ -137,8 +144,9 @@ async function openWorker(
   await requireSteering(runtime, table.values, model.manifest, log);
   const personas = await openPersonas(values, model.manifest, metrics, log, resources);
   const engine = new Engine(runtime, {
-    chunkTokens: values.chunkTokens,
+    chunkTokens: await chunkTokensOf(values, runtime, log),
     queueCapacity: values.queueCapacity,
+    prefixBytes: memory.prefixBytes,
     serving: (tenant) => personas.catalog.serving(tenant),
     onStepFailed: (error) => log.error({ err: error }, "a step failed; its requests were ended"),
   });
@@ -156,4 +164,18 @@ async function openWorker(
   };
   observeWorker(metrics, worker);
   return { worker, ready: personas.ready, source: personas.source };
+}
+
+/** As configured, else as long as the machine computes in time; the same until the worker ends. */
+async function chunkTokensOf(
+  { chunkTokens, maxStallMillis }: WorkerValues,
+  runtime: ModelRuntime,
+  log: Logger,
+): Promise<number> {
+  if (chunkTokens !== undefined) return chunkTokens;
+  const measured = await measureChunkSize(runtime, maxStallMillis);
+  if (measured.millis > maxStallMillis)
+    log.warn({ ...measured, maxStallMillis }, "even the shortest chunk takes longer");
+  else log.info({ ...measured, maxStallMillis }, "prompt tokens per step, measured");
+  return measured.chunkTokens;
 }

@@ -139,6 +139,78 @@ describe("failures", () => {
   });
 });
 
+test("a runtime that fails in three steps in a row is broken: its requests fail, the others are sent to another worker", async () => {
+  const stage = await open(1);
+  expect(stage.engine.isFit).toBe(true);
+  stage.runtime[Symbol.dispose]();
+  const jobs = ["a", "b", "c", "d"].map((id) => new Greedy(id, stage));
+  const endings = await run(stage, ...jobs);
+  expect(endings.map(({ kind }) => kind)).toEqual(["failed", "failed", "failed", "drained"]);
+  expect(await stage.engine.broken).toMatchObject({ name: "OnnxRuntimeError" });
+  expect(stage.engine.isFit).toBe(false);
+  expect(() => stage.engine.submit(new Greedy("late", stage))).toThrow(expect.objectContaining({ reason: "DRAINING" }));
+  expect(stage.failures).toHaveLength(3);
+});
+
+test("steps that fail by a job's own code never make the runtime broken", async () => {
+  const stage = await open(1);
+  const bad = ["a", "b", "c", "d"].map(
+    (id) =>
+      new Greedy(id, stage, {
+        onStep: () => {
+          throw new Error("a defect");
+        },
+      }),
+  );
+  for (const { kind } of await run(stage, ...bad)) expect(kind).toBe("failed");
+  expect(stage.engine.isFit).toBe(true);
+  await run(stage, new Greedy("good", stage));
+});
+
+test("a chunk is cut short when its only request leaves, and its slot serves the next one as ever", async () => {
+  const stage = await open(1, { chunkTokens: 16 });
+  const prompt = Array.from({ length: 30 }, (_, i) => i % 7);
+  const alone = new Greedy("alone", stage, { prompt, tokens: 6 });
+  await run(stage, alone);
+  for (let i = 0; i < 5; i++) {
+    const leaves = new Greedy("leaves", stage, { prompt: prompt.toReversed(), tokens: 6 });
+    const begun = new Promise<void>((resolve) => {
+      leaves.beforeStep = resolve;
+    });
+    stage.engine.submit(leaves);
+    await begun;
+    // The chunk is about to be computed, or is being computed.
+    stage.engine.cancel("leaves");
+    expect(await leaves.over).toEqual({ kind: "cancelled" });
+    const next = new Greedy("next", stage, { prompt, tokens: 6 });
+    await run(stage, next);
+    expect({ reply: next.reply, logits: next.logits }).toEqual({ reply: alone.reply, logits: alone.logits });
+  }
+  expect(stage.failures).toEqual([]);
+});
+
+test("a rewind computes the reply's keys and values anew and goes on with the tokens so far", async () => {
+  const stage = await open(2);
+  const prompt = [1, 2, 3, 4, 5, 6, 7];
+  const plain = new Greedy("plain", stage, { prompt, tokens: 12 });
+  const rewinding = new Greedy("rewinding", stage, {
+    prompt,
+    tokens: 12,
+    onToken: (count) => {
+      if (count === 5) return { kind: "rewind", from: 3 };
+      return count === 9 ? { kind: "rewind", from: 0 } : undefined;
+    },
+  });
+  await run(stage, plain, rewinding);
+  expect(rewinding.reply).toEqual(plain.reply);
+  // Several positions at once take other kernels than one: the last bits may differ, and no more.
+  rewinding.logits.forEach((row, index) => {
+    row.forEach((logit, i) => {
+      expect(logit).toBeCloseTo(plain.logits[index]?.[i] as number, 4);
+    });
+  });
+});
+
 describe("admission", () => {
   const one = (length: number) =>
     personaOf(`of ${length}`, new Map([[0, rowAlong(reference.model.spec.hidden, length)]]));

@@ -1,5 +1,6 @@
 import { setImmediate } from "node:timers/promises";
 import type { ModelRuntime } from "@persona-mesh/model/runtime";
+import { OnnxRuntimeError } from "@persona-mesh/onnx";
 import { ServiceError } from "@persona-mesh/service";
 import { DEFAULT_SERVING, type ServingPolicy } from "../personas/serving-policy.ts";
 import { type PrefixFigures, PrefixReuse } from "../prefix/prefix-reuse.ts";
@@ -28,6 +29,9 @@ export interface EngineOptions {
   readonly onStepFailed: (error: unknown) => void;
 }
 
+/** Steps in a row that the runtime fails in before it counts as broken: one may be a request's doing. */
+const FAILURES_OF_A_BROKEN_RUNTIME = 3;
+
 /**
  * Runs the continuous batch on the model: plan, run, sample, feed back, for ever.
  *
@@ -46,6 +50,9 @@ export class Engine {
   /** Something came or went since the last plan. */
   #hasNews = false;
   #stopped = false;
+  /** Steps in a row that the runtime failed in. */
+  #failures = 0;
+  readonly #broken = Promise.withResolvers<unknown>();
 
   constructor(runtime: ModelRuntime, options: EngineOptions) {
     this.#options = options;
@@ -82,6 +89,16 @@ export class Engine {
     this.#deliver(this.#scheduler.cancel(id));
     if (this.#chunk?.id === id) this.#chunk.abort.abort();
     this.#tell();
+  }
+
+  /** Resolves with the last error once the runtime computes nothing any more; everybody was sent away by then. */
+  get broken(): Promise<unknown> {
+    return this.#broken.promise;
+  }
+
+  /** The runtime computes. */
+  get isFit(): boolean {
+    return this.#failures < FAILURES_OF_A_BROKEN_RUNTIME;
   }
 
   figures(): SchedulerFigures {
@@ -121,16 +138,28 @@ export class Engine {
         step.kind === "prefill"
           ? this.#scheduler.completePrefill(step, await this.#prefill(step))
           : this.#scheduler.completeDecode(step, await this.#steps.decode(step));
+      this.#failures = 0;
     } catch (error) {
       const failure = new ServiceError("STEP_FAILED", "the runtime failed in a step of this request", { cause: error });
       ended = this.#scheduler.failStep(step, failure);
       // Its only job is gone, and had the chunk cut short.
       const wasCut = this.#chunk?.abort.signal.aborted === true;
-      if (!wasCut) this.#options.onStepFailed(error);
+      if (!wasCut) this.#stepFailed(error);
     } finally {
       this.#chunk = undefined;
     }
     this.#deliver(ended);
+  }
+
+  #stepFailed(error: unknown): void {
+    this.#options.onStepFailed(error);
+    // A defect in a job's own code says nothing of the runtime.
+    if (!(error instanceof OnnxRuntimeError)) return;
+    this.#failures++;
+    if (this.isFit) return;
+    this.#stopped = true;
+    this.#deliver(this.#scheduler.stop());
+    this.#broken.resolve(error);
   }
 
   #prefill(step: Extract<Step<EngineJob>, { kind: "prefill" }>) {
