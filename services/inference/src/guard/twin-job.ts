@@ -39,10 +39,11 @@ const MAX_WAITING_WINDOWS = 8;
 export class TwinJob implements ReadingJob {
   readonly kind = "prefill";
   readonly residuals = false;
-  readonly reusePrefix = false;
   readonly id: string;
   readonly tenant: string;
   readonly tokens: number;
+  /** Up to the position that the reply's first token follows: what an earlier unsteered prompt of the tenant may have left. */
+  readonly promptTokens: number;
   readonly worn: WornPersona;
   /** Prompt, then the reply as it comes; only {@link take} writes it, before `available` says so. */
   readonly prompt: Int32Array;
@@ -65,6 +66,7 @@ export class TwinJob implements ReadingJob {
     this.worn = input.worn;
     // The last token of the reply is compared, not read.
     this.tokens = prompt.length + maxTokens - 1;
+    this.promptTokens = prompt.length - 1;
     this.prompt = new Int32Array(this.tokens);
     this.prompt.set(prompt);
     const readable = () => this.#readable();
