@@ -12,7 +12,7 @@ import {
 import { type CallOptions, type Client, createClient } from "@persona-mesh/service/client";
 import { channelCredentials, type TlsOptions } from "./channel-credentials.ts";
 import { LocalError } from "./local-error.ts";
-import { collectReply, type GenerateEvent, type Reply } from "./reply.ts";
+import { type ChoiceEvent, collectReply, type GenerateEvent, type Reply, ReplyCollector } from "./reply.ts";
 
 export interface InferenceClientOptions {
   /** `host:port`, or any target that gRPC resolves, such as `dns:///workers:7400`. */
@@ -51,20 +51,33 @@ export class InferenceClient implements Disposable {
   }
 
   /**
-   * Text as it is made: one `started`, then tokens and persona switches, then one `finished`. Leaving the loop cancels the
-   * call, and frees its row in the worker's batch at the next step.
+   * Text as it is made: one `started`, then tokens, persona switches and guard events, then one `finished`. Leaving the loop
+   * cancels the call, and frees its row in the worker's batch at the next step.
+   *
+   * @throws RangeError for a request of several replies: see {@link generateChoices}
    */
   async *generate(request: GenerateInput, call?: CallOptions): AsyncGenerator<GenerateEvent, void, undefined> {
-    let last: GenerateEvent["case"] | undefined;
-    for await (const { event } of this.#service.generate(request, call)) {
+    if (request.n !== undefined && request.n !== 1) throw new RangeError(`generate gives one reply, not ${request.n}`);
+    for await (const { event } of this.generateChoices(request, call)) yield event;
+  }
+
+  /** All `n` replies to one prompt as they are made, each an event stream of its own as of {@link generate}. */
+  async *generateChoices(request: GenerateInput, call?: CallOptions): AsyncGenerator<ChoiceEvent, void, undefined> {
+    const last = new Map<number, GenerateEvent["case"]>();
+    for await (const { event, choice } of this.#service.generate(request, call)) {
       // An event that a newer worker knows and this client does not.
       if (event.case === undefined) continue;
-      const outOfOrder = (event.case === "started") !== (last === undefined) || last === "finished";
-      if (outOfOrder) throw new LocalError("RESPONSE_INVALID", `the stream has "${event.case}" after "${last ?? ""}"`);
-      last = event.case;
-      yield event;
+      const before = last.get(choice);
+      const outOfOrder = (event.case === "started") !== (before === undefined) || before === "finished";
+      if (outOfOrder)
+        throw new LocalError("RESPONSE_INVALID", `the stream has "${event.case}" after "${before ?? ""}"`);
+      last.set(choice, event.case);
+      yield { choice, event };
     }
-    if (last !== "finished") throw new LocalError("RESPONSE_INVALID", `the stream ended after "${last ?? "nothing"}"`);
+    for (let choice = 0; choice < (request.n ?? 1); choice++) {
+      const end = last.get(choice);
+      if (end !== "finished") throw new LocalError("RESPONSE_INVALID", `the stream ended after "${end ?? "nothing"}"`);
+    }
   }
 
   /**
@@ -78,6 +91,13 @@ export class InferenceClient implements Disposable {
     onText?: (text: string) => void | Promise<void>,
   ): Promise<Reply> {
     return collectReply(this.generate(request, call), onText);
+  }
+
+  /** All `n` replies to one prompt, in the order of their choices. */
+  async generateTexts(request: GenerateInput, call?: CallOptions): Promise<Reply[]> {
+    const collectors = Array.from({ length: request.n ?? 1 }, () => new ReplyCollector());
+    for await (const { choice, event } of this.generateChoices(request, call)) collectors[choice]?.take(event);
+    return collectors.map((collector) => collector.reply());
   }
 
   /** Log-probabilities of continuations and the mass of token sets, steered and unsteered. */

@@ -26,4 +26,4 @@ export {
 } from "./measure-baseline.ts";
 export { RegistryClient, type RegistryClientOptions } from "./registry/registry-client.ts";
 export { type WorkersReached, waitForWorkers } from "./registry/wait-for-workers.ts";
-export { collectReply, type GenerateEvent, type Reply } from "./reply.ts";
+export { type ChoiceEvent, collectReply, type GenerateEvent, type Reply } from "./reply.ts";

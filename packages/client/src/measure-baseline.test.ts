@@ -39,6 +39,8 @@ class Worker implements BaselineClient {
       tokens,
       started: create(StartedSchema, { modelChecksum: this.#model() }),
       switches: [],
+      guardEvents: [],
+      promptTokens: [],
       finished: create(FinishedSchema, {}),
       firstTokenMillis: 1,
       totalMillis: 1,

@@ -1,7 +1,22 @@
-import type { Finished, GeneratedToken, GenerateResponse, PersonaSwitched, Started } from "@persona-mesh/protocol";
+import type {
+  Finished,
+  GeneratedToken,
+  GenerateResponse,
+  GuardEvent,
+  PersonaSwitched,
+  PromptToken,
+  Started,
+} from "@persona-mesh/protocol";
 
-/** One event of a Generate stream: `{ case: "tokens", value: Tokens }` and so on. */
+/** One event of a reply: `{ case: "tokens", value: Tokens }` and so on. */
 export type GenerateEvent = Extract<GenerateResponse["event"], { case: string }>;
+
+/** An event of one of the replies of a call. */
+export interface ChoiceEvent {
+  /** From 0. */
+  readonly choice: number;
+  readonly event: GenerateEvent;
+}
 
 /** A whole reply: the text, the proof of how it was made, and what it cost. */
 export interface Reply {
@@ -11,6 +26,10 @@ export interface Reply {
   readonly started: Started;
   /** Personas that the stream took on while it ran, in order. */
   readonly switches: readonly PersonaSwitched[];
+  /** What the guard did, in order. */
+  readonly guardEvents: readonly GuardEvent[];
+  /** Of the prompt's tokens but the first, where they were asked for. */
+  readonly promptTokens: readonly PromptToken[];
   readonly finished: Finished;
   /** From the call to its first tokens as this side saw it, in milliseconds; undefined for an empty reply. */
   readonly firstTokenMillis: number | undefined;
@@ -29,32 +48,68 @@ export async function collectReply(
   events: AsyncIterable<GenerateEvent>,
   onText?: (text: string) => void | Promise<void>,
 ): Promise<Reply> {
-  const begun = performance.now();
-  const tokens: GeneratedToken[] = [];
-  const switches: PersonaSwitched[] = [];
-  let text = "";
-  let started: Started | undefined;
-  let finished: Finished | undefined;
-  let firstTokenMillis: number | undefined;
+  const collector = new ReplyCollector();
   for await (const event of events) {
+    collector.take(event);
+    if (event.case === "tokens") await onText?.(event.value.text);
+  }
+  return collector.reply();
+}
+
+/** Takes the events of one reply and becomes the reply. */
+export class ReplyCollector {
+  readonly #begun = performance.now();
+  readonly #tokens: GeneratedToken[] = [];
+  readonly #switches: PersonaSwitched[] = [];
+  readonly #guardEvents: GuardEvent[] = [];
+  #promptTokens: readonly PromptToken[] = [];
+  #text = "";
+  #started: Started | undefined;
+  #finished: Finished | undefined;
+  #firstTokenMillis: number | undefined;
+  #totalMillis = 0;
+
+  take(event: GenerateEvent): void {
     switch (event.case) {
       case "started":
-        started = event.value;
+        this.#started = event.value;
+        break;
+      case "promptLogProbs":
+        this.#promptTokens = event.value.tokens;
         break;
       case "tokens":
-        firstTokenMillis ??= performance.now() - begun;
-        for (const token of event.value.tokens) tokens.push(token);
-        text += event.value.text;
-        await onText?.(event.value.text);
+        this.#firstTokenMillis ??= performance.now() - this.#begun;
+        for (const token of event.value.tokens) this.#tokens.push(token);
+        this.#text += event.value.text;
         break;
       case "personaSwitched":
-        switches.push(event.value);
+        this.#switches.push(event.value);
+        break;
+      case "guard":
+        this.#guardEvents.push(event.value);
         break;
       case "finished":
-        finished = event.value;
+        this.#finished = event.value;
+        this.#totalMillis = performance.now() - this.#begun;
         break;
     }
   }
-  if (started === undefined || finished === undefined) throw new Error("the stream has no start or no end");
-  return { text, tokens, started, switches, finished, firstTokenMillis, totalMillis: performance.now() - begun };
+
+  /** @throws Error when start or end is missing */
+  reply(): Reply {
+    const started = this.#started;
+    const finished = this.#finished;
+    if (started === undefined || finished === undefined) throw new Error("the stream has no start or no end");
+    return {
+      text: this.#text,
+      tokens: this.#tokens,
+      started,
+      switches: this.#switches,
+      guardEvents: this.#guardEvents,
+      promptTokens: this.#promptTokens,
+      finished,
+      firstTokenMillis: this.#firstTokenMillis,
+      totalMillis: this.#totalMillis,
+    };
+  }
 }

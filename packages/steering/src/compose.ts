@@ -38,6 +38,8 @@ export interface ComposeOptions {
   readonly policy?: CompositionPolicy;
   /** @default "REFERENCE_NORM" */
   readonly scale?: Scale;
+  /** An evaluation sweep: doses are reported and not limited. @default false */
+  readonly anyDose?: boolean;
 }
 
 /**
@@ -71,7 +73,7 @@ export function compose(options: ComposeOptions): Composition {
     ...overflows(rows),
     ...(policy === "ORTHOGONALIZE" ? vanishedTerms(layers, terms) : []),
     ...(policy === "REJECT" ? overlaps(layers, terms, MAX_OVERLAP) : []),
-    ...overBudget(layers, capHundredths),
+    ...(options.anyDose ? [] : overBudget(layers, capHundredths)),
   ];
   if (refusals.length > 0) return { outcome: "REJECTED", layers, totalDose, findings: refusals };
   if (factor < 1) {

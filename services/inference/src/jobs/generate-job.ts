@@ -145,7 +145,7 @@ export class GenerateJob implements GeneratingJob {
     return this.#measured;
   }
 
-  admitted({ cachedTokens }: { readonly cachedTokens: number }): void {
+  prefixFound({ cachedTokens }: { readonly cachedTokens: number }): void {
     this.#cachedTokens = cachedTokens;
     this.#clock.start();
   }

@@ -19,6 +19,8 @@ export interface LoadedPersona {
   readonly name: string;
   /** What calls report: changes whenever the persona's definition does. The registry's where it comes from there. */
   readonly revision: string;
+  /** Resource name of that revision, "…/revisions/…": what a call pins. */
+  readonly revisionName: string;
   /** Names the composed rows for good, in the steering table: other rows, other id. */
   readonly rowsId: string;
   readonly mode: "ADD" | "ADD_RENORM";
@@ -46,6 +48,8 @@ export interface PersonaParts {
   readonly name: string;
   /** @default an id of the composed rows */
   readonly revision?: string;
+  /** @default made of name and revision */
+  readonly revisionName?: string;
   readonly mode: "ADD" | "ADD_RENORM";
   readonly positions: Positions;
   readonly policy: CompositionPolicy;
@@ -53,6 +57,8 @@ export interface PersonaParts {
   /** One per term. */
   readonly versionDigests: readonly string[];
   readonly capHundredths: number;
+  /** As an evaluation sweep has it. @default false */
+  readonly anyDose?: boolean;
 }
 
 /** @throws SteeringError when the composition is refused */
@@ -62,6 +68,7 @@ export function loadPersona(parts: PersonaParts, model: ServedModel): LoadedPers
     hiddenSize: model.hidden,
     layerCount: model.layers,
     capHundredths: parts.capHundredths,
+    anyDose: parts.anyDose ?? false,
     policy: parts.policy,
   });
   requireComposed(composition);
@@ -69,6 +76,7 @@ export function loadPersona(parts: PersonaParts, model: ServedModel): LoadedPers
   return {
     name: parts.name,
     revision: parts.revision ?? rowsId,
+    revisionName: parts.revisionName ?? `${parts.name}/revisions/${parts.revision ?? rowsId}`,
     rowsId,
     mode: parts.mode,
     positions: parts.positions,

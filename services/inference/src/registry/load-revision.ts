@@ -56,6 +56,7 @@ function compose(
       {
         name: persona,
         revision: revision.digest,
+        revisionName: revision.name,
         mode: modeFrom(revision.mode),
         positions: positionsFrom(revision.positions),
         policy: policyFrom(

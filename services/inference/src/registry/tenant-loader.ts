@@ -156,10 +156,10 @@ function isWhollyOf(before: ServedTenant | undefined, released: TenantPicture["r
 }
 
 /** Everything that decides what is loaded: a digest alone would be the registry's word for it. */
-function keyOf({ digest, modelChecksum, terms, mode, positions, policy, composition }: PersonaRevision): string {
+function keyOf({ name, digest, modelChecksum, terms, mode, positions, policy, composition }: PersonaRevision): string {
   const written = terms.map((term) => [term.version, term.digest, term.alphaHundredths, term.layers]);
   const composed = [composition?.outcome, composition?.factor, composition?.capHundredths];
-  return JSON.stringify([digest, modelChecksum, written, mode, positions, policy, composed]);
+  return JSON.stringify([name, digest, modelChecksum, written, mode, positions, policy, composed]);
 }
 
 /** The persona's name from that of its revision: "tenants/{tenant}/personas/{persona}/revisions/{number}". */

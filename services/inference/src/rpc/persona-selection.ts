@@ -1,6 +1,6 @@
 import type { InlinePersona, PersonaSelector } from "@persona-mesh/protocol";
-import { type Caller, ServiceError } from "@persona-mesh/service";
-import { HARD_CAP_HUNDREDTHS, type LayerDirection, type Term } from "@persona-mesh/steering";
+import { type Caller, PLATFORM_TENANT, ServiceError } from "@persona-mesh/service";
+import { HARD_CAP_HUNDREDTHS, type LayerDirection, SWEEP_CAP_HUNDREDTHS, type Term } from "@persona-mesh/steering";
 import { type PersonaSource, WornPersona } from "../engine/worn-persona.ts";
 import { type LoadedPersona, loadPersona, modelMismatch } from "../personas/loaded-persona.ts";
 import type { Worker } from "../worker.ts";
@@ -54,6 +54,9 @@ function sourceOf(
       if (!caller.roles.has("service")) {
         throw new ServiceError("PERMISSION_DENIED", "inline vectors need the role service");
       }
+      if (selected.value.sweep && caller.tenant !== PLATFORM_TENANT) {
+        throw new ServiceError("PERMISSION_DENIED", "sweeps are for services of the platform, never for a tenant");
+      }
       return fixed(inlinePersona(worker, selected.value));
     }
     case "active":
@@ -64,16 +67,17 @@ function sourceOf(
   }
 }
 
-/** The persona as of one revision, as long as that is the one served. */
+/** The persona as of one revision, as long as that is one served. @param revision - "NAME/revisions/REVISION" */
 function pinned(personas: Worker["personas"], tenant: string, revision: string): LoadedPersona {
   const name = revision.replace(/\/revisions\/[^/]*$/, "");
   const released = personas.find(tenant, name);
-  const active = released?.revision === revision ? released : activeOf(personas, tenant, name);
-  const served = active?.revision === revision ? active : released;
-  if (served === undefined) throw new ServiceError("PERSONA_NOT_FOUND", "the caller's tenant has no such persona");
-  if (served.revision === revision) return served;
-  throw new ServiceError("REVISION_NOT_SERVED", `this worker serves ${served.revision}, not ${revision}`, {
-    metadata: { served: served.revision },
+  for (const served of [released, activeOf(personas, tenant, name)]) {
+    if (served?.revisionName === revision) return served;
+  }
+  if (released === undefined) throw new ServiceError("PERSONA_NOT_FOUND", "the caller's tenant has no such persona");
+  const served = released.revisionName;
+  throw new ServiceError("REVISION_NOT_SERVED", `this worker serves ${served}, not ${revision}`, {
+    metadata: { served },
   });
 }
 
@@ -117,7 +121,8 @@ function inlinePersona({ model }: Worker, inline: InlinePersona): LoadedPersona 
       policy: policyFrom(inline.policy),
       terms,
       versionDigests: [],
-      capHundredths: HARD_CAP_HUNDREDTHS,
+      capHundredths: inline.sweep ? SWEEP_CAP_HUNDREDTHS : HARD_CAP_HUNDREDTHS,
+      anyDose: inline.sweep,
     },
     { modelChecksum, hidden: spec.hidden, layers: spec.layers },
   );

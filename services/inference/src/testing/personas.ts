@@ -9,6 +9,7 @@ export function personaOf(
   return {
     name: `tenants/acme/personas/${revision}`,
     revision,
+    revisionName: `tenants/acme/personas/${revision}/revisions/1`,
     rowsId: revision,
     mode: "ADD",
     positions: "ALL",
