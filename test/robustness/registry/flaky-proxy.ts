@@ -83,9 +83,12 @@ export class FlakyProxy implements AsyncDisposable {
   }
 }
 
-/** With a reset where there is such a thing: sockets in the file system have none. */
+/**
+ * With a reset where there is such a thing: sockets in the file system have none, and one whose end is under way must not
+ * have it. Node.js 24 forgets to close the handle then, and waits for it without end, at full speed, when the process is over.
+ */
 function drop(socket: Socket): void {
-  if (socket.remoteAddress === undefined) socket.destroy();
+  if (socket.remoteAddress === undefined || socket.writableEnded) socket.destroy();
   else socket.resetAndDestroy();
 }
 

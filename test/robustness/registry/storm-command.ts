@@ -8,6 +8,9 @@ import { until } from "../../support/until.ts";
 
 const MAIN = fileURLToPath(new URL("../main.ts", import.meta.url));
 
+/** A run that was asked to end and does not is killed. Milliseconds. */
+const LONGEST_END = 60_000;
+
 /** `npm run robustness` in a process of its own, with a temporary folder of its own. */
 export class StormCommand {
   /** Exit code, or the signal that ended it. */
@@ -24,7 +27,9 @@ export class StormCommand {
     const command = new StormCommand(folder, args);
     onTestFinished(async () => {
       command.#signal("SIGTERM");
+      const tooLong = setTimeout(() => command.#signal("SIGKILL"), LONGEST_END);
       await command.ended;
+      clearTimeout(tooLong);
       await rm(folder, { recursive: true, force: true });
     });
     return command;
