@@ -28,8 +28,8 @@ interface BaseJob extends Job {
    * for a job that reads every position: what was not computed has no residuals and no log-probabilities. @default true
    */
   readonly reusePrefix?: boolean;
-  /** Told when the job gets its slot. `cachedTokens`: of its prompt, those whose keys and values were there already. */
-  admitted?(facts: { readonly cachedTokens: number }): void;
+  /** Told when some are found. `cachedTokens`: of the prompt, those so far whose keys and values were there already. */
+  prefixFound?(facts: { readonly cachedTokens: number }): void;
   /** Told once, after the last step that touched the job. */
   ended(ending: Ending): void;
 }

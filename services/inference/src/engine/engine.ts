@@ -5,9 +5,9 @@ import { ServiceError } from "@persona-mesh/service";
 import { DEFAULT_SERVING, type ServingPolicy } from "../personas/serving-policy.ts";
 import { type PrefixFigures, PrefixReuse } from "../prefix/prefix-reuse.ts";
 import {
-  type Admission,
   type Ended,
   FairQueue,
+  type PrefillStep,
   Scheduler,
   type SchedulerFigures,
   type Step,
@@ -68,7 +68,7 @@ export class Engine {
         share: options.serving ?? (() => DEFAULT_SERVING),
         clock: () => performance.now(),
       }),
-      admit: (job, slot) => this.#admit(job, slot),
+      admit: (job) => job.worn.admit(),
     });
     this.#running = this.#loop();
   }
@@ -136,7 +136,7 @@ export class Engine {
     try {
       ended =
         step.kind === "prefill"
-          ? this.#scheduler.completePrefill(step, await this.#prefill(step))
+          ? await this.#prefill(step)
           : this.#scheduler.completeDecode(step, await this.#steps.decode(step));
       this.#failures = 0;
     } catch (error) {
@@ -162,18 +162,13 @@ export class Engine {
     this.#broken.resolve(error);
   }
 
-  #prefill(step: Extract<Step<EngineJob>, { kind: "prefill" }>) {
+  async #prefill(step: PrefillStep<EngineJob>): Promise<Ended<EngineJob>[]> {
     const abort = new AbortController();
     this.#chunk = { id: step.job.id, abort };
-    return this.#steps.prefill(step, abort.signal);
-  }
-
-  #admit(job: EngineJob, slot: number): Admission {
-    const admission = job.worn.admit();
-    if (admission.kind !== "admit") return admission;
-    const present = this.#prefixes.fill(slot, job);
-    job.admitted?.({ cachedTokens: present });
-    return { kind: "admit", present };
+    const outcome = await this.#steps.prefill(step, abort.signal);
+    return outcome.kind === "filled"
+      ? this.#scheduler.completeFilled(step, outcome.end)
+      : this.#scheduler.completePrefill(step, outcome);
   }
 
   #deliver(ended: readonly Ended<EngineJob>[]): void {

@@ -7,6 +7,9 @@ import type { EngineJob, GeneratingJob, TokenState } from "./engine-job.ts";
 import { Heads } from "./heads.ts";
 import { UNSTEERED, writeSteering } from "./row-steering.ts";
 
+/** What a chunk brought; `filled` where it was there already, up to position `end`. */
+export type ChunkOutcome = RowOutcome | { readonly kind: "filled"; readonly end: number };
+
 /** Runs one step at a time on the model: fills the inputs, runs, samples or lets the job read. */
 export class Steps {
   readonly #runtime: ModelRuntime;
@@ -26,10 +29,12 @@ export class Steps {
    * @param signal - ends the run before its next operator; what it wrote is at positions yet to be written
    * @throws what the runtime throws: the step is lost
    */
-  async prefill(step: PrefillStep<EngineJob>, signal: AbortSignal): Promise<RowOutcome> {
+  async prefill(step: PrefillStep<EngineJob>, signal: AbortSignal): Promise<ChunkOutcome> {
     const { job, start, end } = step;
     if (job.kind === "generate") job.beforeStep();
     const wanted = job.kind === "generate" ? [] : job.select(step);
+    const filled = wanted.length === 0 ? this.#prefixes.fill(step) : start;
+    if (filled > start) return { kind: "filled", end: filled };
     const length = end - start;
     // The graph needs a position to select; the last one is free.
     const select = wanted.length === 0 ? [length - 1] : wanted;

@@ -6,9 +6,13 @@ import type { RunnableModel } from "@persona-mesh/model/runtime";
 import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { referenceModel } from "../../../../packages/model/src/testing/reference-model.ts";
+import type { EngineJob } from "../engine/engine-job.ts";
+import { UNSTEERED } from "../engine/row-steering.ts";
 import type { LoadedPersona } from "../personas/loaded-persona.ts";
+import type { PrefillStep } from "../scheduler/index.ts";
 import { Greedy, openEngine, run, type Script, type Stage } from "../testing/engine-stage.ts";
 import { personaOf } from "../testing/personas.ts";
+import { PrefixReuse } from "./prefix-reuse.ts";
 
 // Real engines, one that keeps prefixes and one that does not: what they say must be the same to the bit.
 
@@ -116,6 +120,42 @@ describe("what is found", () => {
     expect(stage.engine.prefixFigures()).toMatchObject({ lookups: 1, chunks: 3 });
   });
 
+  test("what a request that runs beside has computed by then", async () => {
+    const stage = await open(PLENTY);
+    const jobs = ["a", "b"].map((id) => new Greedy(id, stage, { prompt }));
+    await run(stage, ...jobs);
+    expect(cached(jobs)).toEqual([0, 12]);
+    expect(said(jobs[1] as Greedy)).toEqual(said(jobs[0] as Greedy));
+  });
+
+  test("a little at a time, so that running streams do not wait for a long copy", () => {
+    const cache = { cachedElements: 2, readCache: () => {}, writeCache: () => {} };
+    const chunkBytes = 4 * 2 * 4;
+    const prefixes = new PrefixReuse(cache, {
+      chunkTokens: 4,
+      bytes: 10 * chunkBytes,
+      mostCopiedBytes: 2 * chunkBytes,
+    });
+    const worn = { steering: UNSTEERED };
+    const found: number[] = [];
+    const job = {
+      kind: "generate",
+      tenant: "acme",
+      prompt: new Int32Array(22),
+      tokens: 22,
+      worn,
+      prefixFound: ({ cachedTokens }: { cachedTokens: number }) => found.push(cachedTokens),
+    } as unknown as EngineJob;
+    const step = (start: number): PrefillStep<EngineJob> => {
+      const end = start + 4;
+      return { kind: "prefill", slot: 0, job, start, end, phase: "prompt", isLast: false, repeats: false };
+    };
+    expect(prefixes.fill(step(0))).toBe(0);
+    for (const start of [0, 4, 8, 12, 16]) prefixes.keep(step(start));
+    expect([0, 8, 16].map((start) => prefixes.fill(step(start)))).toEqual([8, 16, 20]);
+    expect(found).toEqual([8, 16, 20]);
+  });
+
   test("nothing where there is no memory for a chunk", async () => {
     const stage = await open(1000);
     expect(cached(await inTurn(stage, { prompt }, { prompt }))).toEqual([0, 0]);
@@ -169,8 +209,8 @@ test("with and without hits: the same tokens from the same logits, whoever runs 
       const [with_, without] = [jobsOf(keeping), jobsOf(plain)];
       await Promise.all([run(keeping, ...with_), run(plain, ...without)]);
       expect(with_.map(said)).toEqual(without.map(said));
-      hits += with_.filter(({ cachedTokens = 0 }) => cachedTokens > 0).length;
-      expect(cached(without).every((tokens) => tokens === 0)).toBe(true);
+      hits += with_.filter(({ cachedTokens }) => cachedTokens > 0).length;
+      expect(cached(without).every((found) => found === 0)).toBe(true);
     }),
     { numRuns: 40 },
   );

@@ -8,7 +8,7 @@ export interface PrefixFigures {
   readonly bytes: number;
   readonly capacityBytes: number;
   readonly chunks: number;
-  /** Jobs that asked. */
+  /** Jobs whose prompts were looked up. */
   readonly lookups: number;
   /** Jobs of which some tokens were there. */
   readonly hits: number;
@@ -25,32 +25,51 @@ export interface SlotCache {
   writeCache(slot: number, start: number, from: Float32Array): void;
 }
 
+/** The prefix that is in a slot. */
+interface Chain {
+  readonly job: EngineJob;
+  /** One per chunk. */
+  readonly keys: string[];
+  /** Tokens that were there already. */
+  found: number;
+}
+
 export interface PrefixReuseOptions {
   readonly chunkTokens: number;
   /** Memory for chunks; what is not enough for one keeps none. */
   readonly bytes: number;
+  /**
+   * Copied between two steps, if not a little more: running streams wait for it.
+   *
+   * @default some 10 ms
+   */
+  readonly mostCopiedBytes?: number;
 }
+
+const MOST_COPIED_BYTES = 64 << 20;
 
 /**
  * Keeps keys and values of prompts' whole chunks, and gives them to later prompts of the same tenant that begin alike and
  * are steered alike there.
  *
  * A chunk is computed the same way every time (fixed boundaries, one row), so a copy is what would have been computed, bit
- * for bit. Copies are made between steps: into a slot when its job is let in, out of it after each chunk.
+ * for bit. Copies are made between steps: into a slot in place of a chunk, out of it after one.
  */
 export class PrefixReuse {
   readonly #cache: SlotCache;
   readonly #chunkTokens: number;
   readonly #chunkBytes: number;
+  readonly #mostCopiedBytes: number;
   readonly #store: PrefixStore;
-  /** By slot: the keys of the prefix that is in it, one per chunk. */
-  readonly #chains = new Map<number, { readonly job: EngineJob; readonly keys: string[] }>();
+  readonly #chains = new Map<number, Chain>();
   #lookups = 0;
   #hits = 0;
   #tokensSaved = 0;
 
-  constructor(cache: SlotCache, { chunkTokens, bytes }: PrefixReuseOptions) {
+  constructor(cache: SlotCache, options: PrefixReuseOptions) {
+    const { chunkTokens, bytes, mostCopiedBytes = MOST_COPIED_BYTES } = options;
     const elements = chunkTokens * cache.cachedElements;
+    this.#mostCopiedBytes = mostCopiedBytes;
     this.#cache = cache;
     this.#chunkTokens = chunkTokens;
     this.#chunkBytes = elements * Float32Array.BYTES_PER_ELEMENT;
@@ -58,42 +77,42 @@ export class PrefixReuse {
   }
 
   /**
-   * Fill a slot with what is there of a job's prompt. The job wears what it will wear in its first step.
+   * In place of computing a chunk: copy what is there of it, and of those after it. The job wears what it would be computed
+   * with.
    *
-   * @returns positions filled: whole chunks, and never the last token, whose hidden state the first token is sampled from
+   * @returns positions before it are in the slot: the step's start where nothing was found, else the end of a whole chunk,
+   * never with the last token, whose hidden state the first token is sampled from
    */
-  fill(slot: number, job: EngineJob): number {
-    this.#chains.delete(slot);
-    if (job.reusePrefix === false || this.#store.capacity === 0) return 0;
-    const keys: string[] = [];
-    this.#chains.set(slot, { job, keys });
-    const { tokens, promptTokens = tokens, follower } = job;
-    const known = Math.min(promptTokens, follower?.available ?? tokens);
-    let most = Math.floor(known / this.#chunkTokens);
-    // What is left is computed as it would be without a hit: something of a prompt always, and never one token alone.
-    const isLeft = (left: number) => left > 1 || (left === 0 && known < tokens);
-    while (most > 0 && !isLeft(known - most * this.#chunkTokens)) most--;
-    for (let chunk = 0; chunk < most; chunk++) {
-      const key = this.#nextKey(job, keys);
+  fill({ slot, job, start, phase, isLast, repeats }: PrefillStep<EngineJob>): number {
+    if (start === 0) this.#begin(slot, job);
+    const chain = this.#chainOf(slot, job, start);
+    if (chain === undefined || repeats || isLast || phase !== "prompt") return start;
+    let end = start;
+    for (const before = chain.keys.length; this.#isReusable(job, end + this.#chunkTokens); ) {
+      const key = this.#nextKey(job, chain.keys);
       const values = this.#store.get(key);
       if (values === undefined) break;
-      this.#cache.writeCache(slot, chunk * this.#chunkTokens, values);
-      keys.push(key);
+      this.#cache.writeCache(slot, end, values);
+      chain.keys.push(key);
+      end += this.#chunkTokens;
+      // A job that reads may want positions of the next one, and running streams wait for all of them.
+      if (job.kind === "prefill" || (chain.keys.length - before) * this.#chunkBytes >= this.#mostCopiedBytes) break;
     }
-    this.#store.touch(keys);
-    const present = keys.length * this.#chunkTokens;
-    this.#lookups++;
-    if (present > 0) this.#hits++;
-    this.#tokensSaved += present;
-    return present;
+    if (end > start) {
+      this.#store.touch(chain.keys);
+      if (start === 0) this.#hits++;
+      this.#tokensSaved += end - start;
+      chain.found += end - start;
+      job.prefixFound?.({ cachedTokens: chain.found });
+    }
+    return end;
   }
 
   /** A chunk has run with what its job wears now: keep it if it is a whole one of the prompt. */
   keep({ slot, job, start, end, phase, repeats }: PrefillStep<EngineJob>): void {
-    const chain = this.#chains.get(slot);
-    if (chain?.job !== job || repeats || phase !== "prompt") return;
+    const chain = this.#chainOf(slot, job, start);
+    if (chain === undefined || repeats || phase !== "prompt" || end - start < this.#chunkTokens) return;
     const { keys } = chain;
-    if (end - start < this.#chunkTokens || start !== keys.length * this.#chunkTokens) return;
     const parent = keys.at(-1);
     const key = this.#nextKey(job, keys);
     // Without what comes before it, nobody would find it.
@@ -114,6 +133,26 @@ export class PrefixReuse {
       tokensSaved: this.#tokensSaved,
       evictions: this.#store.evictions,
     };
+  }
+
+  #begin(slot: number, job: EngineJob): void {
+    this.#chains.delete(slot);
+    if (job.reusePrefix === false || this.#store.capacity === 0) return;
+    this.#chains.set(slot, { job, keys: [], found: 0 });
+    this.#lookups++;
+  }
+
+  /** The chain in a slot, if it is the job's and whole up to `start`. */
+  #chainOf(slot: number, job: EngineJob, start: number): Chain | undefined {
+    const chain = this.#chains.get(slot);
+    return chain?.job === job && chain.keys.length * this.#chunkTokens === start ? chain : undefined;
+  }
+
+  /** Whether what is left behind `end` is computed as if nothing had been found: some of it, and not one token alone. */
+  #isReusable({ tokens, promptTokens = tokens, follower }: EngineJob, end: number): boolean {
+    const known = Math.min(promptTokens, follower?.available ?? tokens);
+    const left = known - end;
+    return left > 1 || (left === 0 && known < tokens);
   }
 
   #nextKey(job: EngineJob, keys: readonly string[]): string {

@@ -1,4 +1,5 @@
 import type { Job } from "./job.ts";
+import type { PrefillStep } from "./step.ts";
 
 /** @throws RangeError for a job that could never run */
 export function checkJob(
@@ -17,9 +18,11 @@ export function checkJob(
   if (follower !== undefined && kind !== "prefill") throw new RangeError(`job ${id}: a follower writes nothing itself`);
 }
 
-/** @throws RangeError for a part that no chunk could have left */
-export function checkPresent({ id, tokens }: Job, present: number, chunkTokens: number): void {
-  if (!Number.isSafeInteger(present) || present < 0 || present >= tokens || present % chunkTokens !== 0) {
-    throw new RangeError(`job ${id}: ${present} of its ${tokens} tokens are there, in chunks of ${chunkTokens}`);
+/** @throws RangeError for positions that no chunks could have left */
+export function checkFilled<J extends Job>(step: PrefillStep<J>, end: number, chunkTokens: number): void {
+  const { job, isLast, repeats } = step;
+  const isWhole = Number.isSafeInteger(end) && end % chunkTokens === 0;
+  if (!isWhole || end < step.end || end >= job.tokens || isLast || repeats) {
+    throw new RangeError(`job ${job.id}: filled up to ${end} of its ${job.tokens} tokens, in chunks of ${chunkTokens}`);
   }
 }

@@ -4,11 +4,7 @@ import type { Step } from "./step.ts";
 
 /** May the head of the queue start in `slot` now? */
 export type Admission =
-  /**
-   * It starts. `present`: keys and values of its first positions are in the slot already, up to a multiple of the chunk
-   * size and never of its last token. @default 0
-   */
-  | { readonly kind: "admit"; readonly present?: number }
+  | { readonly kind: "admit" }
   /** Not yet. It keeps its place, and nobody overtakes it. */
   | { readonly kind: "wait" }
   /** Never: it ends as failed. */

@@ -16,7 +16,7 @@ interface Shape {
 
 interface TestJob extends Job {
   readonly weight: number;
-  /** Chunks that are there when it is let in, as far as it has them. */
+  /** Chunks that are there already when its first one is to be computed, as far as it has them. */
   readonly presentChunks: number;
   readonly follower?: { available: number; closed: boolean };
 }
@@ -163,10 +163,7 @@ class Rig {
         for (let lower = 0; lower < slot; lower++) expect(this.running.has(lower)).toBe(true);
         this.running.set(slot, job);
         this.admissions.push(job.id);
-        const chunks = Math.min(job.presentChunks, Math.floor((job.tokens - 1) / shape.chunkTokens));
-        const present = chunks * shape.chunkTokens;
-        this.cache[slot]?.fill(job.id, 0, present);
-        return { kind: "admit", present };
+        return { kind: "admit" };
       },
     });
   }
@@ -233,10 +230,14 @@ class Rig {
     for (const each of during) this.apply(each);
     // Nobody enters or leaves a slot while a step reads and writes it.
     expect(this.running).toEqual(runningBefore);
-    if (!lost) this.write(step);
+    const present = lost ? 0 : this.present(step);
+    if (!lost && present === 0) this.write(step);
     const get = (slot: number) => outcomes[slot % outcomes.length] as RowOutcome;
     if (lost) this.take(this.batch.failStep(step, "step"));
-    else if (step.kind === "prefill") {
+    else if (step.kind === "prefill" && present > 0) {
+      this.cache[step.slot]?.fill(step.job.id, 0, present);
+      this.take(this.batch.completeFilled(step, present));
+    } else if (step.kind === "prefill") {
       const samples = step.isLast && step.job.kind === "generate";
       const given = this.outcomeFor(step.job, step.end, get(step.slot), samples);
       this.take(this.batch.completePrefill(step, given));
@@ -247,6 +248,14 @@ class Rig {
       this.take(this.batch.completeDecode(step, given));
     }
     return true;
+  }
+
+  /** Positions that are there when a job's first chunk is to be computed. */
+  present(step: Step<TestJob>): number {
+    if (step.kind !== "prefill" || step.start > 0 || step.isLast || step.repeats) return 0;
+    const { chunkTokens } = this.shape;
+    const chunks = Math.min(step.job.presentChunks, Math.floor((step.job.tokens - 1) / chunkTokens));
+    return chunks * chunkTokens < step.end ? 0 : chunks * chunkTokens;
   }
 
   plan(): { step: Step<TestJob> | undefined; ended: readonly Ended<TestJob>[] } {

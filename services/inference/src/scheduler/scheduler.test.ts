@@ -437,17 +437,21 @@ describe("Scheduler", () => {
     expect(batch.empty).toBe(true);
   });
 
-  it("starts a job behind what is in its slot already, and refuses a part that no chunk could have left", () => {
-    let present = 4;
-    const batch = scheduler({ admit: () => ({ kind: "admit", present }) });
-    batch.submit(generate("a", 10));
-    expect(trace(batch, 3)).toEqual(["a[4,8)", "a[8,10)!", "a@10"]);
-    for (present of [3, 8, -4, Number.NaN]) {
-      batch.submit(generate("b", 8));
-      const { ended, step } = batch.plan();
-      expect(ended).toMatchObject([{ job: { id: "b" }, ending: { kind: "failed", error: expect.any(RangeError) } }]);
-      if (step !== undefined) complete(batch, step);
-    }
+  it("goes on behind chunks that were there already, and refuses a part that no chunks could have left", () => {
+    const batch = scheduler();
+    batch.submit(generate("a", 14));
+    const first = chunk(batch);
+    for (const end of [0, 3, 5, 16, Number.NaN]) expect(() => batch.completeFilled(first, end)).toThrow(RangeError);
+    expect(batch.completeFilled(first, 8)).toEqual([]);
+    expect(trace(batch, 1)).toEqual(["a[8,12)"]);
+    const last = chunk(batch);
+    expect(() => batch.completeFilled(last, 16)).toThrow(RangeError);
+    complete(batch, last);
+    batch.cancel("a");
+    batch.submit(generate("b", 9));
+    const step = chunk(batch);
+    batch.cancel("b");
+    expect(endings(batch.completeFilled(step, 4))).toEqual(["b cancelled"]);
   });
 
   describe("followers", () => {

@@ -1,8 +1,9 @@
 import type { AdmissionQueue } from "./admission-queue.ts";
-import { checkJob, checkPresent } from "./checks.ts";
+import { checkFilled, checkJob } from "./checks.ts";
 import { chooseStep } from "./choose-step.ts";
 import type { Ended, Ending, Job } from "./job.ts";
 import type { Admission, Plan, SchedulerFigures, SchedulerOptions, Submission } from "./scheduler-contract.ts";
+import { settleChunk, settleRow } from "./settle.ts";
 import { knownTokens, type SlotState, Slots } from "./slots.ts";
 import type { DecodeStep, PrefillStep, RowOutcome, Step } from "./step.ts";
 
@@ -73,7 +74,21 @@ export class Scheduler<J extends Job> {
   completePrefill(step: PrefillStep<J>, outcome: RowOutcome): Ended<J>[] {
     this.#land(step);
     this.#slots.count(step.slot, step.end - step.start);
-    this.#settlePrefill(step, outcome);
+    settleChunk(this.#slots, this.#options.contextTokens, step, outcome);
+    return this.#freeLeaving();
+  }
+
+  /**
+   * A chunk was not computed, because its keys and values were there already, and maybe those of chunks after it.
+   *
+   * @param end - positions before it are in the slot: a multiple of the chunk size, and not the job's last
+   * @throws RangeError for others; nothing has changed then
+   */
+  completeFilled(step: PrefillStep<J>, end: number): Ended<J>[] {
+    this.#assertInFlight(step);
+    checkFilled(step, end, this.#options.chunkTokens);
+    this.#land(step);
+    if (this.#slots.state(step.slot).kind === "prefilling") this.#slots.advancePrefill(step.slot, end);
     return this.#freeLeaving();
   }
 
@@ -94,7 +109,9 @@ export class Scheduler<J extends Job> {
     step.rows.forEach((row, slot) => {
       const outcome = outcomes[slot];
       if (row.kind === "decode") this.#slots.count(slot, 1);
-      if (row.kind === "decode" && outcome !== undefined) this.#settleDecode(slot, row, outcome);
+      if (row.kind === "decode" && outcome !== undefined) {
+        settleRow(this.#slots, this.#options.contextTokens, slot, row, outcome);
+      }
     });
     return this.#freeLeaving();
   }
@@ -102,11 +119,12 @@ export class Scheduler<J extends Job> {
   /** The step as a whole was lost: its jobs fail, the others go on. What it wrote was at positions yet to be written. */
   failStep(step: Step<J>, error: unknown): Ended<J>[] {
     this.#land(step);
+    const { contextTokens } = this.#options;
     const fail: RowOutcome = { kind: "fail", error };
-    if (step.kind === "prefill") this.#settlePrefill(step, fail);
+    if (step.kind === "prefill") settleChunk(this.#slots, contextTokens, step, fail);
     else {
       step.rows.forEach((row, slot) => {
-        if (row.kind === "decode") this.#settleDecode(slot, row, fail);
+        if (row.kind === "decode") settleRow(this.#slots, contextTokens, slot, row, fail);
       });
     }
     return this.#freeLeaving();
@@ -164,7 +182,8 @@ export class Scheduler<J extends Job> {
     for (const slot of this.#slots.followers()) {
       const state = this.#slots.state(slot);
       if (state.kind !== "prefilling" || state.job.follower?.closed !== true) continue;
-      if (state.next >= knownTokens(state.job)) this.#finish(slot, state.job, "prefilled");
+      if (state.next >= knownTokens(state.job))
+        this.#slots.leave(slot, state.job, { kind: "finished", reason: "prefilled" });
     }
     return this.#freeLeaving();
   }
@@ -188,7 +207,7 @@ export class Scheduler<J extends Job> {
       }
       if (admission.kind === "admit") {
         this.#queue.take(job);
-        this.#slots.occupy(slot, job, admission.present ?? 0);
+        this.#slots.occupy(slot, job);
       } else {
         this.#queue.remove(job.id);
         ended.push({ job, ending: { kind: "failed", error: admission.error } });
@@ -203,7 +222,7 @@ export class Scheduler<J extends Job> {
       const slot = this.#slots.lowestFree();
       const isWanted = slot === undefined || this.#queue.head() !== undefined;
       const admission: Admission = isWanted ? { kind: "wait" } : this.#ask(job, slot);
-      if (!isWanted && admission.kind === "admit") this.#slots.occupy(slot, job, admission.present ?? 0);
+      if (!isWanted && admission.kind === "admit") this.#slots.occupy(slot, job);
       else if (admission.kind === "refuse") ended.push({ job, ending: { kind: "failed", error: admission.error } });
       else ended.push({ job, ending: { kind: "displaced" } });
     }
@@ -224,49 +243,10 @@ export class Scheduler<J extends Job> {
 
   #ask(job: J, slot: number): Admission {
     try {
-      const admission = this.#options.admit?.(job, slot) ?? { kind: "admit" };
-      if (admission.kind === "admit") checkPresent(job, admission.present ?? 0, this.#options.chunkTokens);
-      return admission;
+      return this.#options.admit?.(job, slot) ?? { kind: "admit" };
     } catch (error) {
       return { kind: "refuse", error };
     }
-  }
-
-  #settlePrefill({ slot, job, end, isLast }: PrefillStep<J>, outcome: RowOutcome): void {
-    const state = this.#slots.state(slot);
-    if (state.kind !== "prefilling") return;
-    if (outcome.kind === "continue" || outcome.kind === "rewind") {
-      if (isLast && job.kind === "prefill") this.#finish(slot, job, "prefilled");
-      else if (end >= this.#options.contextTokens) this.#finish(slot, job, "context");
-      else if (outcome.kind === "continue") this.#slots.advancePrefill(slot, end);
-      else if (isLast) this.#rewind(slot, job, outcome.from, end);
-      else this.#fail(slot, job, new RangeError(`job ${job.id}: no token was sampled that it could go back before`));
-    } else this.#slots.leave(slot, job, endingOf(outcome));
-  }
-
-  #settleDecode(slot: number, { job, position }: { job: J; position: number }, outcome: RowOutcome): void {
-    if (this.#slots.state(slot).kind === "leaving") return;
-    const next = position + 1;
-    if (outcome.kind === "continue" || outcome.kind === "rewind") {
-      // A full slot has no unwritten position to point at: it must not be in another step.
-      if (next >= this.#options.contextTokens) this.#finish(slot, job, "context");
-      else if (outcome.kind === "continue") this.#slots.advanceDecode(slot, job, next);
-      else this.#rewind(slot, job, outcome.from, next);
-    } else this.#slots.leave(slot, job, endingOf(outcome));
-  }
-
-  #rewind(slot: number, job: J, from: number, goal: number): void {
-    if (!Number.isSafeInteger(from) || from < 0 || from > goal) {
-      this.#fail(slot, job, new RangeError(`job ${job.id} goes back to ${from}, it is at ${goal}`));
-    } else this.#slots.rewind(slot, job, from, goal);
-  }
-
-  #fail(slot: number, job: J, error: unknown): void {
-    this.#slots.leave(slot, job, { kind: "failed", error });
-  }
-
-  #finish(slot: number, job: J, reason: "context" | "prefilled"): void {
-    this.#slots.leave(slot, job, { kind: "finished", reason });
   }
 
   #end(id: string, ending: Ending): Ended<J>[] {
@@ -299,10 +279,4 @@ export class Scheduler<J extends Job> {
   #assertInFlight(step: Step<J>): void {
     if (step !== this.#inFlight) throw new Error(`this ${step.kind} step is not in flight`);
   }
-}
-
-function endingOf(outcome: Extract<RowOutcome, { kind: "finish" | "fail" }>): Ending {
-  return outcome.kind === "finish"
-    ? { kind: "finished", reason: outcome.reason }
-    : { kind: "failed", error: outcome.error };
 }

@@ -49,7 +49,7 @@ export class Slots<J extends Job> {
     return this.#slotOf.get(id);
   }
 
-  /** Positions computed so far for the job in `slot`, again and again where they were computed again. */
+  /** Positions computed so far for the job in `slot`; one counts as often as it was computed. */
   computed(slot: number): number {
     return this.#computed[slot] ?? 0;
   }
@@ -92,9 +92,8 @@ export class Slots<J extends Job> {
     );
   }
 
-  /** @param present - positions whose keys and values are there already */
-  occupy(slot: number, job: J, present: number): void {
-    this.#states[slot] = { kind: "prefilling", job, next: present, goal: job.tokens, repeats: false };
+  occupy(slot: number, job: J): void {
+    this.#states[slot] = { kind: "prefilling", job, next: 0, goal: job.tokens, repeats: false };
     this.#slotOf.set(job.id, slot);
     this.#computed[slot] = 0;
     this.#prefillTurns.push(slot);

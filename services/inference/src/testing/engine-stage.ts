@@ -76,7 +76,7 @@ export class Greedy implements GeneratingJob {
   /** Of every token, the logits of the likeliest ones. */
   readonly logits: Float32Array[] = [];
   readonly over: Promise<Ending>;
-  cachedTokens: number | undefined;
+  cachedTokens = 0;
   #end: (ending: Ending) => void;
   readonly #script: Script;
   readonly #diary: string[];
@@ -99,7 +99,7 @@ export class Greedy implements GeneratingJob {
     return this.reply.at(-1) as number;
   }
 
-  admitted({ cachedTokens }: { cachedTokens: number }): void {
+  prefixFound({ cachedTokens }: { cachedTokens: number }): void {
     this.cachedTokens = cachedTokens;
   }
 
