@@ -1,14 +1,12 @@
-import { ModelRuntime } from "@persona-mesh/model/runtime";
 import { klDivergence } from "@persona-mesh/steering";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { type ReferenceModel, referenceModel } from "../../../../packages/model/src/testing/reference-model.ts";
-import { Engine } from "../engine/engine.ts";
 import type { GeneratingJob, TokenState } from "../engine/engine-job.ts";
 import type { Heads, TopState } from "../engine/heads.ts";
-import { WornPersona } from "../engine/worn-persona.ts";
+import type { WornPersona } from "../engine/worn-persona.ts";
 import type { LoadedPersona } from "../personas/loaded-persona.ts";
 import type { Ending, RowOutcome } from "../scheduler/index.ts";
-import { SteeringTable } from "../table/index.ts";
+import { openEngine, type Stage } from "../testing/engine-stage.ts";
 import { personaOf } from "../testing/personas.ts";
 import { TwinJob } from "./twin-job.ts";
 
@@ -16,32 +14,19 @@ import { TwinJob } from "./twin-job.ts";
 
 let reference: ReferenceModel;
 let resources: AsyncDisposableStack;
-let engine: Engine;
-let table: SteeringTable;
+let stage: Stage;
 let persona: LoadedPersona;
 
 beforeEach(async () => {
   resources = new AsyncDisposableStack();
   reference = resources.use(await referenceModel("plain-tied"));
-  const { hidden, layers } = reference.model.spec;
-  table = new SteeringTable({ rows: 8, hidden, layers });
-  const runtime = resources.use(
-    await ModelRuntime.open(reference.model, { slots: 2, table: table.values, threads: 1 }),
-  );
-  engine = new Engine(runtime, {
-    chunkTokens: 4,
-    prefixBytes: 1e6,
-    queueCapacity: 8,
-    onStepFailed: (error) => failures.push(error),
-  });
-  resources.defer(() => engine.stop());
+  const { hidden } = reference.model.spec;
+  stage = await openEngine(reference.model, resources, { slots: 2, prefixBytes: 1e6 });
   persona = personaOf("strong", new Map([[0, Float32Array.from({ length: hidden }, (_, i) => Math.sin(i + 1))]]));
-  failures.length = 0;
 });
 afterEach(() => resources.disposeAsync());
 
-const failures: unknown[] = [];
-const wornOf = (worn?: LoadedPersona) => new WornPersona(table, { current: () => worn, follow: false, gain: 1 });
+const wornOf = (worn?: LoadedPersona) => stage.worn(worn);
 
 const PROMPT = [1, 2, 3, 4, 5, 6, 7];
 
@@ -100,7 +85,7 @@ async function unsteeredLogits(reply: readonly number[]): Promise<Float32Array[]
   const logits: Float32Array[] = [];
   for (let count = 0; count < reply.length; count++) {
     const writer = new Writer(wornOf(), 1, undefined, [...PROMPT, ...reply.slice(0, count)]);
-    engine.submit(writer);
+    stage.engine.submit(writer);
     await writer.over;
     logits.push(writer.logits[0] as Float32Array);
   }
@@ -127,8 +112,8 @@ async function twinned(worn: LoadedPersona | undefined, tokens: number, windowTo
     onCompared: (kl) => kls.push(kl),
   });
   const writer = new Writer(wornOf(worn), tokens, twin);
-  engine.submit(writer);
-  engine.submit(twin);
+  stage.engine.submit(writer);
+  stage.engine.submit(twin);
   await writer.over;
   await twin.over;
   return { twin, writer, kls };
@@ -153,7 +138,7 @@ test.each([1, 5, 8, 21])("every one of %d tokens is compared on the same context
   });
   // Else nothing is shown: the persona does something.
   expect(mean(expected)).toBeGreaterThan(0.01);
-  expect(failures).toEqual([]);
+  expect(stage.failures).toEqual([]);
 });
 
 test("what an earlier prompt left is not read again, and the comparison is the same", async () => {
@@ -161,7 +146,7 @@ test("what an earlier prompt left is not read again, and the comparison is the s
   const again = await twinned(persona, 9);
   expect(again.twin.figures()).toEqual(first.twin.figures());
   // Both of writer and twin, the second time.
-  expect(engine.prefixFigures().hits).toBe(2);
+  expect(stage.engine.prefixFigures().hits).toBe(2);
 });
 
 test("the twin of an unsteered reply finds no difference", async () => {
@@ -182,11 +167,11 @@ test("a twin gives its slot to whoever waits, and has compared what it has", asy
     onCompared: () => {},
   });
   const writer = new Writer(wornOf(persona), 33, twin);
-  engine.submit(writer);
-  engine.submit(twin);
+  stage.engine.submit(writer);
+  stage.engine.submit(twin);
   while (writer.reply.length < 12) await new Promise((resolve) => setImmediate(resolve));
   const other = new Writer(wornOf(), 30);
-  engine.submit(other);
+  stage.engine.submit(other);
   await Promise.all([writer.over, other.over, twin.over]);
   const compared = twin.figures()?.tokens ?? 0;
   expect(compared).toBeGreaterThan(0);
@@ -196,7 +181,7 @@ test("a twin gives its slot to whoever waits, and has compared what it has", asy
 
 test("where no slot is free there is no twin, and the reply does not wait", async () => {
   const other = new Writer(wornOf(), 20);
-  engine.submit(other);
+  stage.engine.submit(other);
   const { twin, writer } = await twinned(persona, 5);
   expect(writer.reply).toHaveLength(5);
   expect(twin.figures()).toBeUndefined();
