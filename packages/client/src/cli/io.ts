@@ -49,11 +49,17 @@ type Style = "bold" | "dim" | "red" | "green" | "yellow" | "cyan";
 export type Paint = (style: Style, text: string) => string;
 
 /**
- * Colours for a stream: only on a terminal, never with `--no-color` or NO_COLOR (https://no-color.org).
+ * Whether a stream has colours: only on a terminal, never with `--no-color` or NO_COLOR (https://no-color.org).
  *
  * @param allowed - false for `--no-color`
  */
+export function coloursOn(io: CliIo, stream: { isTTY?: boolean }, allowed: boolean): boolean {
+  return allowed && stream.isTTY === true && !io.env["NO_COLOR"] && io.env["TERM"] !== "dumb";
+}
+
+/** Colours for a stream that has them. @param allowed - false for `--no-color` */
 export function paintFor(io: CliIo, stream: { isTTY?: boolean }, allowed: boolean): Paint {
-  const on = allowed && stream.isTTY === true && !io.env["NO_COLOR"] && io.env["TERM"] !== "dumb";
-  return on ? (style, text) => styleText(style, text, { validateStream: false }) : (_style, text) => text;
+  return coloursOn(io, stream, allowed)
+    ? (style, text) => styleText(style, text, { validateStream: false })
+    : (_style, text) => text;
 }

@@ -4,6 +4,7 @@ import { collectReply, type GenerateEvent, type Reply } from "../../reply.ts";
 import { connect } from "../connect.ts";
 import { CommandContext } from "../context.ts";
 import { addGenerateOptions, type GenerateOptions, generateRequest } from "../generate-request.ts";
+import { addHeatOptions, type HeatOptions, HeatView } from "../heat-options.ts";
 import type { CliIo } from "../io.ts";
 import { addPersonaOptions, type PersonaOptions, personaSelector } from "../persona-option.ts";
 import { readPrompt } from "../prompt.ts";
@@ -17,6 +18,7 @@ Examples:
   $ git log -5 | persona generate - --system "Summarise for a customer." --unsteered
   $ persona generate "Tell me a story" --active --follow --max-tokens 500
   $ persona generate "Hello" --persona cheerful --json | jq .proof
+  $ persona generate "Where is my parcel?" --persona cheerful --heat --html reply.html
 
 Without --persona, --active or --unsteered the tenant's active persona speaks, where there is one.
 `;
@@ -28,20 +30,24 @@ export function addGenerate(program: Command, io: CliIo): void {
     .argument("[prompt]", '"-" or nothing: read it from the standard input')
     .addHelpText("after", HELP)
     .action((prompt: string | undefined, _options, self: Command) => generate(prompt, new CommandContext(io, self)));
-  addPersonaOptions(addGenerateOptions(command), { unsteered: true });
+  addHeatOptions(addPersonaOptions(addGenerateOptions(command), { unsteered: true }));
 }
 
 async function generate(
   argument: string | undefined,
-  context: CommandContext<GenerateOptions & PersonaOptions>,
+  context: CommandContext<GenerateOptions & PersonaOptions & HeatOptions>,
 ): Promise<void> {
   const { options, signal } = context;
+  await using heat = await HeatView.open(context);
   const prompt = await readPrompt(argument, context.io);
   using connection = await connect(context, "operator");
   const request = generateRequest(prompt, options, personaSelector(options, connection.tenant));
-  const events = connection.client.generate(request, { signal });
+  const stream = connection.client.generate(request, { signal });
+  const events = heat?.observe(stream) ?? stream;
   if (context.json) {
-    await context.printJson(replyJson(await collectReply(events)));
+    const reply = await collectReply(events);
+    await heat?.finish(reply, prompt);
+    await context.printJson(replyJson(reply));
     return;
   }
   let atLineStart = true;
@@ -49,12 +55,13 @@ async function generate(
   const shown = context.io.stdout.isTTY ? printable : (text: string) => text;
   const print = async (text: string) => {
     if (text === "") return;
-    await context.print(shown(text));
+    await context.print(heat?.paint(shown(text)) ?? shown(text));
     atLineStart = text.endsWith("\n");
   };
   try {
     const reply = await collectReply(announceSwitches(events, context), print);
     if (!atLineStart) await print("\n");
+    await heat?.finish(reply, prompt);
     if (context.io.stderr.isTTY) context.note(summary(reply));
   } finally {
     // An error or an interrupt in the middle of a line: what follows starts on its own.
