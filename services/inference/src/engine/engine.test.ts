@@ -272,6 +272,22 @@ test("a tenant's limits are what its policy says at the moment: running, waiting
   await run(stage, again());
 });
 
+test("a tenant that floods takes every slot while it is alone, and then takes turns with who comes", async () => {
+  const stage = await open(2, { queueCapacity: 20 });
+  const greedy = Array.from({ length: 8 }, (_, i) => new Greedy(`g${i}`, stage, { tenant: "greedy", tokens: 2 }));
+  const polite = Array.from({ length: 3 }, (_, i) => new Greedy(`p${i}`, stage, { tenant: "polite", tokens: 2 }));
+  const { promise: begun, resolve } = Promise.withResolvers<void>();
+  (greedy[1] as Greedy).beforeStep = resolve;
+  const all = run(stage, ...greedy);
+  await begun;
+  await Promise.all([run(stage, ...polite), all]);
+  const begins = stage.diary.filter((line) => line.endsWith(" 1")).map((line) => line.slice(0, 2));
+  expect(begins.slice(0, 2)).toEqual(["g0", "g1"]);
+  // Two were charged to the greedy one before: the next slots are the polite one's until it has had as much.
+  expect(begins.indexOf("p2")).toBeLessThanOrEqual(6);
+  expect(begins.filter((id) => id.startsWith("g"))).toEqual(greedy.map(({ id }) => id));
+});
+
 test("stop ends everybody once and waits for the step in flight", async () => {
   const stage = await open(1);
   const { promise: begun, resolve } = Promise.withResolvers<void>();

@@ -1,4 +1,4 @@
-import { ServiceError } from "@persona-mesh/service";
+import { type Reason, ServiceError } from "@persona-mesh/service";
 import { describe, expect, test } from "vitest";
 import type { Engine } from "../engine/engine.ts";
 import type { ReadingJob } from "../engine/engine-job.ts";
@@ -11,15 +11,16 @@ type TestJob = ReadingJob & { readonly outcome: Outcome<string> };
  * An engine that runs nothing by itself: the test says which job ends, and how.
  *
  * @param room - how many it takes before it is full
+ * @param refusal - why it takes no more then
  */
-function stage(count: number, room = Number.POSITIVE_INFINITY) {
+function stage(count: number, room = Number.POSITIVE_INFINITY, refusal: Reason = "QUEUE_FULL") {
   const submitted: string[] = [];
   const cancelled: string[] = [];
   const outcomes = new Map<string, Outcome<string>>();
   const live = new Set<string>();
   const engine = {
     submit: (job: TestJob) => {
-      if (live.size >= room) throw new ServiceError("QUEUE_FULL", "full");
+      if (live.size >= room) throw new ServiceError(refusal, "full");
       live.add(job.id);
       submitted.push(job.id);
       outcomes.set(job.id, job.outcome);
@@ -110,15 +111,15 @@ describe("nothing stays in the engine", () => {
   });
 });
 
-describe("a full queue", () => {
-  test("refuses a call at its first job", async () => {
-    const { results, submitted } = stage(3, 0);
-    await expect(results.next()).rejects.toMatchObject({ reason: "QUEUE_FULL" });
+describe.each<Reason>(["QUEUE_FULL", "RATE_LIMITED"])("a refusal for %s", (reason) => {
+  test("ends a call at its first job", async () => {
+    const { results, submitted } = stage(3, 0, reason);
+    await expect(results.next()).rejects.toMatchObject({ reason });
     expect(submitted).toEqual([]);
   });
 
   test("makes the later jobs of a call wait until there is room", async () => {
-    const { results, submitted, finish } = stage(3, 1);
+    const { results, submitted, finish } = stage(3, 1, reason);
     for (const index of [0, 1, 2]) {
       const next = results.next();
       while (!submitted.includes(`${index}`)) await new Promise((resolve) => setImmediate(resolve));

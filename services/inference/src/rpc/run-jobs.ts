@@ -1,5 +1,5 @@
 import { setTimeout } from "node:timers/promises";
-import { ServiceError } from "@persona-mesh/service";
+import { type Reason, ServiceError } from "@persona-mesh/service";
 import type { Engine } from "../engine/engine.ts";
 import type { ReadingJob } from "../engine/engine-job.ts";
 import type { Outcome } from "../jobs/outcome.ts";
@@ -7,16 +7,20 @@ import type { Outcome } from "../jobs/outcome.ts";
 /** Jobs of one call that are in the engine at once: enough to keep slots busy, few enough to leave room in the queue. */
 const CONCURRENCY = 4;
 
-/** How soon a call that is under way asks again for room in a full queue. Milliseconds. */
+/** Refusals that time cures. */
+const PASSING: readonly Reason[] = ["QUEUE_FULL", "RATE_LIMITED"];
+
+/** How soon a call that is under way asks again for room in a full queue, or for its tenant's next tokens. Milliseconds. */
 const RETRY_INTERVAL = 20;
 
 /**
  * Run the jobs of one call, a few at a time, and give results as they come, each with its index.
  * The first failure ends the call, and whatever way it ends, nothing of it stays in the engine.
  *
- * A full queue refuses a call at its first job only: later ones wait for room, so that work is not thrown away half done.
+ * A full queue, or a tenant's rate, refuses a call at its first job only: later ones wait, so that work is not thrown away
+ * half done.
  *
- * @throws ServiceError QUEUE_FULL, DRAINING; what a job failed with
+ * @throws ServiceError QUEUE_FULL, RATE_LIMITED, DRAINING; what a job failed with
  */
 export async function* runJobs<Result>(
   engine: Engine,
@@ -54,13 +58,13 @@ export async function* runJobs<Result>(
   }
 }
 
-/** @returns whether the queue took the job; a full one throws for the first job of a call */
+/** @returns whether the queue took the job; for the first job of a call it throws where it did not */
 function submitted(engine: Engine, job: ReadingJob, isFirst: boolean): boolean {
   try {
     engine.submit(job);
     return true;
   } catch (error) {
-    if (!isFirst && error instanceof ServiceError && error.reason === "QUEUE_FULL") return false;
+    if (!isFirst && error instanceof ServiceError && PASSING.includes(error.reason)) return false;
     throw error;
   }
 }
