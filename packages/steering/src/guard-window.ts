@@ -11,14 +11,14 @@ export interface WindowLook {
 }
 
 /** Looks per length of a window: repetition is quadratic in the window, and between two looks little changes. */
-const LOOKS = 16;
+const LOOKS = 8;
 
 /** What float32 rounding may leave below 0 of an entropy. */
 const ROUNDING = 1e-4;
 
 /**
  * A sliding window over a reply. The guard and the baseline that it compares with look through the same one, at the same
- * tokens: at the first full window, and then again every sixteenth part of one.
+ * tokens: at the first full window, and then again every eighth part of one.
  */
 export class GuardWindow {
   readonly tokens: number;

@@ -24,6 +24,15 @@ describe("a window", () => {
     }
   });
 
+  test("of 8,192 different tokens but for one phrase again and again, at no one lag, is counted exactly", () => {
+    const tokens = Array.from({ length: 8192 }, (_, i) => 4_000_000_000 - i);
+    const phrase = tokens.slice(100, 104);
+    for (let i = 1; i <= 10; i++) tokens.splice(4200 + 7 * i * i, 4, ...phrase);
+    // The best lag explains one copy, four tokens.
+    expect(repetition(tokens)).toBe(10 / 4096);
+    expect(() => repetition([...tokens, 1])).toThrow(RangeError);
+  });
+
   test("of different tokens scores 0, and so does one too short to tell", () => {
     expect(repetition(Array.from({ length: 64 }, (_, i) => i))).toBe(0);
     expect(repetition([5, 5, 5, 5, 5, 5, 5])).toBe(0);

@@ -10,6 +10,9 @@ const MIN_TOKENS = 2 * PHRASE_TOKENS;
  */
 export const REPETITION_WINDOW = 64;
 
+/** Most tokens in one look: it is quadratic; and a phrase of four, as one number to this base, is still exact (2^52). */
+const MAX_TOKENS = 8192;
+
 /**
  * How much of the second half of a window copies what stands earlier in it, 0 to 1.
  *
@@ -20,10 +23,12 @@ export const REPETITION_WINDOW = 64;
  *
  * Prose scores about 0.1 to 0.2: with a few dozen lags to choose from some tokens always agree.
  *
- * @param tokens - token ids; fewer than 8 score 0
+ * @param tokens - token ids, at most 8192; fewer than 8 score 0
+ * @throws RangeError for more
  */
 export function repetition(tokens: ArrayLike<number>): number {
   const length = tokens.length;
+  if (length > MAX_TOKENS) throw new RangeError(`${length} tokens in one look, at most ${MAX_TOKENS}`);
   if (length < MIN_TOKENS) return 0;
   const half = length >> 1;
   return Math.max(copiedPhraseShare(tokens, half), bestLagShare(tokens, half));
@@ -53,15 +58,30 @@ export function replyRepetition(tokens: ArrayLike<number>, window: number = REPE
 const MAX_REPLY_TOKENS = 2048;
 
 function copiedPhraseShare(tokens: ArrayLike<number>, half: number): number {
-  const seen = new Set<string>();
+  const { numbers, distinct } = numbered(tokens);
+  const seen = new Set<number>();
   let copied = 0;
-  for (let end = PHRASE_TOKENS; end <= tokens.length; end++) {
-    const phrase = `${tokens[end - 4]},${tokens[end - 3]},${tokens[end - 2]},${tokens[end - 1]}`;
+  let phrase = 0;
+  for (let end = 1; end <= tokens.length; end++) {
+    // The phrase of four that ends here, as one number: exact, since it stays below 2^53.
+    phrase = (phrase % distinct ** (PHRASE_TOKENS - 1)) * distinct + (numbers[end - 1] as number);
+    if (end < PHRASE_TOKENS) continue;
     // Phrases that end in the first half are only remembered.
     if (end > half && seen.has(phrase)) copied++;
     seen.add(phrase);
   }
   return copied / (tokens.length - half);
+}
+
+/** Tokens by the order in which they first appear, and how many there are. */
+function numbered(tokens: ArrayLike<number>): { readonly numbers: readonly number[]; readonly distinct: number } {
+  const known = new Map<number, number>();
+  const numbers = Array.from(tokens, (token) => {
+    const number = known.get(token) ?? known.size;
+    known.set(token, number);
+    return number;
+  });
+  return { numbers, distinct: known.size };
 }
 
 function bestLagShare(tokens: ArrayLike<number>, half: number): number {
