@@ -82,6 +82,13 @@ test("a transaction that the server refuses to begin fails at its first statemen
   await refused.rollback().execute();
 });
 
+test("a file of several statements runs whole, though it begins as one that is planned once", async () => {
+  await sql.raw("SELECT set_config('persona.one', '1', false); SET persona.two = '2'").execute(pool.db);
+  const { rows } =
+    await sql`SELECT current_setting('persona.one') AS one, current_setting('persona.two') AS two`.execute(pool.db);
+  expect(rows).toEqual([{ one: "1", two: "2" }]);
+});
+
 test("a plan that a change of the schema has made void is made anew", async () => {
   const models = () => pool.db.selectFrom("models").selectAll().executeTakeFirstOrThrow();
   const before = Object.keys(await models());

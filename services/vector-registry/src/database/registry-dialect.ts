@@ -119,7 +119,7 @@ class RegistryClient {
   }
 
   async #send(text: string, values: unknown[]): Promise<QueryResult> {
-    const name = this.#plans.nameOf(text);
+    const name = this.#plans.nameOf(text, values);
     try {
       return await this.#client.query(name === undefined ? { text, values } : { name, text, values });
     } catch (error) {
@@ -144,10 +144,12 @@ class PlanNames {
   /** Names are never given twice: sessions keep the old ones. */
   #count = 0;
 
-  nameOf(text: string): string | undefined {
+  nameOf(text: string, values: readonly unknown[]): string | undefined {
     const known = this.#names.get(text);
     if (known !== undefined) return known;
     if (this.#names.size >= MAX_NAMES || text.length > MAX_NAMED_TEXT || !PREPARABLE.test(text)) return undefined;
+    // A whole file of statements, as migrations are: those cannot be prepared.
+    if (values.length === 0 && text.includes(";")) return undefined;
     const name = `p${++this.#count}`;
     this.#names.set(text, name);
     return name;

@@ -105,10 +105,8 @@ export class Transactor {
       await undo(tx);
       throw error;
     }
-    if (!outcome.isDone) {
-      // Nobody has to wait for it: nothing was changed that others see.
-      void undo(tx);
-    } else if (outcome.written !== undefined) this.#onCommitted(outcome.written);
+    if (!outcome.isDone) await undo(tx);
+    else if (outcome.written !== undefined) this.#onCommitted(outcome.written);
     return outcome.result;
   }
 }
