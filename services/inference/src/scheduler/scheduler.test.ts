@@ -218,7 +218,6 @@ describe("Scheduler", () => {
     expect(batch.submit(generate("d", 1))).toMatchObject({ reason: "QUEUE_FULL" });
     expect(endings(batch.drain())).toEqual(["b drained", "c drained", "other drained"]);
     expect(batch.submit(generate("d", 1))).toEqual({ kind: "refused", reason: "DRAINING" });
-    expect(batch.draining).toBe(true);
     expect(trace(batch, 2)).toEqual(["a@1", "a@2"]);
     expect(batch.empty).toBe(false);
     expect(endings(batch.stop())).toEqual(["a drained"]);

@@ -1,10 +1,10 @@
-import type { AdmissionQueue } from "./admission-queue.ts";
+import { Admissions } from "./admissions.ts";
 import { checkFilled, checkJob } from "./checks.ts";
 import { chooseStep } from "./choose-step.ts";
 import type { Ended, Ending, Job } from "./job.ts";
-import type { Admission, Plan, SchedulerFigures, SchedulerOptions, Submission } from "./scheduler-contract.ts";
+import type { Plan, SchedulerFigures, SchedulerOptions, Submission } from "./scheduler-contract.ts";
 import { settleChunk, settleRow } from "./settle.ts";
-import { knownTokens, type SlotState, Slots } from "./slots.ts";
+import { type SlotState, Slots } from "./slots.ts";
 import type { DecodeStep, PrefillStep, RowOutcome, Step } from "./step.ts";
 
 /**
@@ -23,10 +23,8 @@ import type { DecodeStep, PrefillStep, RowOutcome, Step } from "./step.ts";
  */
 export class Scheduler<J extends Job> {
   readonly #options: SchedulerOptions<J>;
-  readonly #queue: AdmissionQueue<J>;
   readonly #slots: Slots<J>;
-  /** Followers that came since the last plan. */
-  readonly #arrived = new Map<string, J>();
+  readonly #admissions: Admissions<J>;
   #inFlight: Step<J> | undefined;
   #lastStep: Step<J>["kind"] = "decode";
   #accepting = true;
@@ -38,8 +36,8 @@ export class Scheduler<J extends Job> {
       }
     }
     this.#options = options;
-    this.#queue = options.queue;
     this.#slots = new Slots(options.slots);
+    this.#admissions = new Admissions(options.queue, this.#slots, options.admit);
   }
 
   /**
@@ -49,22 +47,18 @@ export class Scheduler<J extends Job> {
    */
   submit(job: J): Submission {
     checkJob(job, this.#options.contextTokens);
-    if (this.#queue.has(job.id) || this.#arrived.has(job.id) || this.#slots.slotOf(job.id) !== undefined) {
+    if (this.#admissions.has(job.id) || this.#slots.slotOf(job.id) !== undefined) {
       throw new RangeError(`job ${job.id} is here already`);
     }
     if (!this.#accepting) return { kind: "refused", reason: "DRAINING" };
-    if (job.follower !== undefined) {
-      this.#arrived.set(job.id, job);
-      return { kind: "queued" };
-    }
-    const refusal = this.#queue.offer(job, this.#slots.free());
+    const refusal = this.#admissions.offer(job);
     return refusal === undefined ? { kind: "queued" } : { kind: "refused", ...refusal };
   }
 
   /** Let waiting jobs in, and say what to run next. @throws Error while a step is in flight */
   plan(): Plan<J> {
     if (this.#inFlight !== undefined) throw new Error("the step in flight has not been completed");
-    const ended = [...this.#admit(), ...this.#admitFollowers(), ...this.#endFollowers()];
+    const ended = this.#admissions.admit();
     this.#inFlight = chooseStep(this.#slots, this.#options.chunkTokens, this.#lastStep);
     if (this.#inFlight !== undefined) this.#lastStep = this.#inFlight.kind;
     return { step: this.#inFlight, ended };
@@ -75,7 +69,7 @@ export class Scheduler<J extends Job> {
     this.#land(step);
     this.#slots.count(step.slot, step.end - step.start);
     settleChunk(this.#slots, this.#options.contextTokens, step, outcome);
-    return this.#freeLeaving();
+    return this.#admissions.release();
   }
 
   /**
@@ -89,7 +83,7 @@ export class Scheduler<J extends Job> {
     checkFilled(step, end, this.#options.chunkTokens);
     this.#land(step);
     if (this.#slots.state(step.slot).kind === "prefilling") this.#slots.advancePrefill(step.slot, end);
-    return this.#freeLeaving();
+    return this.#admissions.release();
   }
 
   /**
@@ -113,7 +107,7 @@ export class Scheduler<J extends Job> {
         settleRow(this.#slots, this.#options.contextTokens, slot, row, outcome);
       }
     });
-    return this.#freeLeaving();
+    return this.#admissions.release();
   }
 
   /** The step as a whole was lost: its jobs fail, the others go on. What it wrote was at positions yet to be written. */
@@ -127,7 +121,7 @@ export class Scheduler<J extends Job> {
         if (row.kind === "decode") settleRow(this.#slots, contextTokens, slot, row, fail);
       });
     }
-    return this.#freeLeaving();
+    return this.#admissions.release();
   }
 
   /** End a job that its caller no longer wants. Unknown ids, as of jobs that have ended, are ignored. */
@@ -138,8 +132,7 @@ export class Scheduler<J extends Job> {
   /** Take no more jobs and send the waiting ones away; what runs goes on to its end. */
   drain(): Ended<J>[] {
     this.#accepting = false;
-    const waiting = [...this.#queue.jobs(), ...this.#arrived.values()];
-    return waiting.flatMap((job) => this.#end(job.id, { kind: "drained" }));
+    return this.#admissions.waiting().flatMap((job) => this.#end(job.id, { kind: "drained" }));
   }
 
   /** Drain, and end what runs as well: the time for draining is over, or the runtime is broken. */
@@ -149,13 +142,9 @@ export class Scheduler<J extends Job> {
     return [...ended, ...running.flatMap((job) => this.#end(job.id, { kind: "drained" }))];
   }
 
-  get draining(): boolean {
-    return !this.#accepting;
-  }
-
   /** No job waits or runs. */
   get empty(): boolean {
-    return this.#queue.size + this.#arrived.size === 0 && this.#slots.states.every((state) => state.kind === "free");
+    return this.#admissions.waiting().length === 0 && this.#slots.states.every((state) => state.kind === "free");
   }
 
   /** One state per slot, as of now. */
@@ -171,104 +160,20 @@ export class Scheduler<J extends Job> {
       running: states.length - count("free"),
       prefilling: count("prefilling"),
       decoding: count("decoding"),
-      waiting: this.#queue.size,
-      queueCapacity: this.#queue.capacity,
+      waiting: this.#options.queue.size,
+      queueCapacity: this.#options.queue.capacity,
       positions: states.reduce((sum, state) => sum + ("next" in state ? state.next : 0), 0),
     };
   }
 
-  /** Followers whose last token was prefilled before it was known to be the last. */
-  #endFollowers(): Ended<J>[] {
-    for (const slot of this.#slots.followers()) {
-      const state = this.#slots.state(slot);
-      if (state.kind !== "prefilling" || state.job.follower?.closed !== true) continue;
-      if (state.next >= knownTokens(state.job))
-        this.#slots.leave(slot, state.job, { kind: "finished", reason: "prefilled" });
-    }
-    return this.#freeLeaving();
-  }
-
-  #admit(): Ended<J>[] {
-    const ended: Ended<J>[] = [];
-    for (;;) {
-      const slot = this.#slots.lowestFree();
-      if (slot === undefined && this.#slots.followers().length === 0) return ended;
-      const job = this.#queue.head();
-      if (job === undefined) return ended;
-      if (slot === undefined) {
-        ended.push(...this.#displace());
-        continue;
-      }
-      const admission = this.#ask(job, slot);
-      if (admission.kind === "wait") {
-        // What a follower holds may be what the head waits for; it is let go once the caller has heard of it.
-        ended.push(...this.#displace());
-        return ended;
-      }
-      if (admission.kind === "admit") {
-        this.#queue.take(job);
-        this.#slots.occupy(slot, job);
-      } else {
-        this.#queue.remove(job.id);
-        ended.push({ job, ending: { kind: "failed", error: admission.error } });
-      }
-    }
-  }
-
-  /** A slot that nobody waits for, now or never. */
-  #admitFollowers(): Ended<J>[] {
-    const ended: Ended<J>[] = [];
-    for (const job of this.#arrived.values()) {
-      const slot = this.#slots.lowestFree();
-      const isWanted = slot === undefined || this.#queue.head() !== undefined;
-      const admission: Admission = isWanted ? { kind: "wait" } : this.#ask(job, slot);
-      if (!isWanted && admission.kind === "admit") this.#slots.occupy(slot, job);
-      else if (admission.kind === "refuse") ended.push({ job, ending: { kind: "failed", error: admission.error } });
-      else ended.push({ job, ending: { kind: "displaced" } });
-    }
-    this.#arrived.clear();
-    return ended;
-  }
-
-  /** One follower gives way: the one in the highest slot, so that decode steps get no wider. */
-  #displace(): Ended<J>[] {
-    const done = this.#endFollowers();
-    if (done.length > 0) return done;
-    const slot = this.#slots.followers().at(-1);
-    const state = slot === undefined ? undefined : this.#slots.state(slot);
-    if (slot === undefined || state?.kind !== "prefilling") return [];
-    this.#slots.leave(slot, state.job, { kind: "displaced" });
-    return this.#freeLeaving();
-  }
-
-  #ask(job: J, slot: number): Admission {
-    try {
-      return this.#options.admit?.(job, slot) ?? { kind: "admit" };
-    } catch (error) {
-      return { kind: "refuse", error };
-    }
-  }
-
   #end(id: string, ending: Ending): Ended<J>[] {
-    const waiting = this.#queue.remove(id) ?? this.#arrived.get(id);
-    this.#arrived.delete(id);
+    const waiting = this.#admissions.remove(id);
     if (waiting !== undefined) return [{ job: waiting, ending }];
     const slot = this.#slots.slotOf(id);
     if (slot === undefined) return [];
     const state = this.#slots.state(slot);
     if (state.kind === "prefilling" || state.kind === "decoding") this.#slots.leave(slot, state.job, ending);
-    return this.#inFlight === undefined ? this.#freeLeaving() : [];
-  }
-
-  #freeLeaving(): Ended<J>[] {
-    const ended: Ended<J>[] = [];
-    this.#slots.states.forEach((state, slot) => {
-      if (state.kind !== "leaving") return;
-      if (state.job.follower === undefined) this.#queue.settle(state.job, this.#slots.computed(slot));
-      this.#slots.release(slot, state.job);
-      ended.push({ job: state.job, ending: state.ending, slot });
-    });
-    return ended;
+    return this.#inFlight === undefined ? this.#admissions.release() : [];
   }
 
   #land(step: Step<J>): void {
