@@ -1,6 +1,7 @@
 import { ExitCode } from "./exit-code.ts";
 import { type CliIo, InterruptedError } from "./io.ts";
 import { runCli } from "./run.ts";
+import { traceCalls } from "./trace-calls.ts";
 
 /** After an interrupt, what still runs gets this long to clean up behind itself. */
 const CLEAN_UP_MILLIS = 3_000;
@@ -36,6 +37,8 @@ const io: CliIo = {
   signal: interrupt.signal,
 };
 
+const tracing = await traceCalls(process.env);
 process.exitCode = await runCli(process.argv.slice(2), io);
+await tracing?.close();
 // An unread pipe on the standard input would keep the process; everything else is closed by now.
 process.stdin.destroy();

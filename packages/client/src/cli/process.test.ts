@@ -5,6 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { startOtlpReceiver } from "../../../service/src/testing/otlp-receiver.ts";
 import { InferenceClient } from "../client.ts";
 import { replyOf, type ScriptedWorker, startScriptedWorker, until } from "../testing/scripted-worker.ts";
 
@@ -34,8 +35,8 @@ interface Running {
   readonly ended: Promise<{ code: number | null; stdout: string; stderr: string }>;
 }
 
-function start(argv: string[], nodeOptions: string[] = []): Running {
-  const env = { PATH: process.env["PATH"] ?? "" };
+function start(argv: string[], nodeOptions: string[] = [], variables: Record<string, string> = {}): Running {
+  const env = { PATH: process.env["PATH"] ?? "", ...variables };
   const child = spawn(process.execPath, [...nodeOptions, BIN, ...argv], { env });
   const text = { stdout: "", stderr: "" };
   child.stdout.setEncoding("utf8").on("data", (chunk: string) => {
@@ -56,6 +57,17 @@ describe("the process", () => {
     const served = await start(["model", "served", "--json", ...here()]).ended;
     expect(served.code).toBe(0);
     expect(JSON.parse(served.stdout)).toMatchObject({ modelChecksum: "m1" });
+  });
+
+  it("is the root of the trace of its calls where OpenTelemetry is told where spans go", async () => {
+    const collector = await startOtlpReceiver();
+    const words = ["model", "served", ...here()];
+    const { code } = await start(words, [], { OTEL_EXPORTER_OTLP_ENDPOINT: collector.endpoint }).ended;
+    await collector.close();
+    expect(code).toBe(0);
+    expect(collector.spans).toMatchObject([
+      { service: "persona-cli", kind: 3, name: expect.stringMatching(/GetModel$/), parentSpanId: "", status: 0 },
+    ]);
   });
 
   it.each([
