@@ -19,7 +19,10 @@ export class Admissions<J extends Job> {
 
   /** A job comes, to wait, or as a follower to be looked at in the next plan. */
   offer(job: J): Refusal | undefined {
-    if (job.follower === undefined) return this.#queue.offer(job, this.#slots.free());
+    if (job.follower === undefined) {
+      // A follower gives its slot to the first who waits.
+      return this.#queue.offer(job, this.#slots.free() + this.#slots.followers().length);
+    }
     this.#arrived.set(job.id, job);
     return undefined;
   }
