@@ -108,6 +108,43 @@ describe("generate", () => {
   });
 });
 
+describe("generate in full", () => {
+  test("options of sampling and ending reach the worker", async () => {
+    const edits = ["--presence-penalty", "0.4", "--frequency-penalty", "0.2", "--repetition-penalty", "1.1"];
+    const options = [...edits, "--logit-bias", "700=100", "--min-tokens", "3", "--unsteered"];
+    const reply = await json(["generate", ...SAME, ...options, "--stop-token", "700", "--logprobs", "2"]);
+    expect(reply).toMatchObject({ finishReason: "STOP", tokens: { completion: 4 } });
+    const drawn = reply.logProbs as { id: number; top: { id: number; logProb: number }[] }[];
+    // Ruled out for as long as the reply is too short, then forced.
+    expect(drawn.map(({ id }) => id === 700)).toEqual([false, false, false, true]);
+    expect(drawn.every(({ top }) => top.length === 2)).toBe(true);
+  });
+
+  test("several replies come whole, with log-probabilities of the prompt where asked for", async () => {
+    const { replies } = await json(["generate", ...SAME, "--n", "2", "--prompt-logprobs", "--unsteered"]);
+    expect(replies).toHaveLength(2);
+    expect(replies[0].promptLogProbs).toHaveLength(replies[0].tokens.prompt - 1);
+    expect(replies[0].text).not.toBe(replies[1].text);
+    const { stdout } = await persona(["generate", ...SAME, "--n", "2", "--unsteered"]);
+    expect(stdout).toContain(replies[0].text.trim());
+    expect(stdout).toContain(replies[1].text.trim());
+  });
+
+  test("a twin compares the reply with the unsteered model", async () => {
+    const { twin, coherence } = await json(["generate", ...SAME, "--persona", "loud", "--twin"]);
+    expect(twin.tokens).toBeGreaterThan(0);
+    expect(twin.meanKl).toBeGreaterThan(0);
+    expect(coherence.divergence).toBeGreaterThan(0);
+    expect((await json(["generate", ...SAME, "--persona", "loud", "--no-twin"])).twin).toBeNull();
+  });
+
+  test("colours and several replies do not go together", async () => {
+    expect(await failure(["generate", ...SAME, "--n", "2", "--html", "page.html"])).toMatchObject({
+      reason: "OPTIONS_CONFLICT",
+    });
+  });
+});
+
 test("compare gives both replies of one seed", async () => {
   const compared = await json(["compare", ...SAME, "--persona", "loud"]);
   expect(compared).toMatchObject({

@@ -1,6 +1,16 @@
 import { InvalidArgumentError } from "commander";
 import { describe, expect, it } from "vitest";
-import { decimal, duration, integer, layerList, repeated, seed, wordList } from "./arguments.ts";
+import {
+  decimal,
+  duration,
+  integer,
+  layerList,
+  logitBias,
+  repeated,
+  repeatedInteger,
+  seed,
+  wordList,
+} from "./arguments.ts";
 
 const refuses = (parse: (value: string) => unknown, values: string[]) => {
   for (const value of values) expect(() => parse(value), JSON.stringify(value)).toThrow(InvalidArgumentError);
@@ -21,6 +31,16 @@ describe("option values", () => {
     expect(seed("18446744073709551615")).toBe(2n ** 64n - 1n);
     expect(seed("0xFF")).toBe(255n);
     refuses(seed, ["18446744073709551616", "-1", "1.0", "", "0x", "seven"]);
+  });
+
+  it("takes biases by token, and collects them as it does other values", () => {
+    expect(logitBias("7=1.5", logitBias("1234=-100", undefined))).toEqual([
+      { id: 1234, bias: -100 },
+      { id: 7, bias: 1.5 },
+    ]);
+    refuses((value) => logitBias(value, undefined), ["7", "7=", "=1", "7=101", "-7=1", "7=1e2", "7=1=1", ""]);
+    expect(repeatedInteger(0, 9)("3", repeatedInteger(0, 9)("9", undefined))).toEqual([9, 3]);
+    refuses((value) => repeatedInteger(0, 9)(value, undefined), ["10", "-1", ""]);
   });
 
   it("takes durations in every unit, seconds without one", () => {

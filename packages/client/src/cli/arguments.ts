@@ -10,6 +10,8 @@ const MAX_DURATION_MILLIS = 2 ** 31 - 1;
 
 const MAX_SEED = 2n ** 64n - 1n;
 
+const MAX_BIAS = 100;
+
 /** Longest list of layers: more than any model has. */
 const MAX_LAYERS = 1024;
 
@@ -74,6 +76,27 @@ export function layerList(value: string): number[] {
 /** An option that may be given several times: collects its values in order. */
 export function repeated(value: string, previous: string[] | undefined): string[] {
   return [...(previous ?? []), value];
+}
+
+/** The same of whole numbers within bounds. */
+export function repeatedInteger(min: number, max: number): (value: string, previous: number[] | undefined) => number[] {
+  const parse = integer(min, max);
+  return (value, previous) => [...(previous ?? []), parse(value)];
+}
+
+/** A token and what is added to its logit, "1234=-5"; may be given several times. */
+export function logitBias(
+  value: string,
+  previous: { readonly id: number; readonly bias: number }[] | undefined,
+): { readonly id: number; readonly bias: number }[] {
+  const match = /^(\d{1,10})=(-?\d+(?:\.\d+)?)$/.exec(value.trim());
+  const bias = Number(match?.[2]);
+  if (match === null || !(Math.abs(bias) <= MAX_BIAS)) {
+    throw new InvalidArgumentError(
+      `It must be a token id and a number from -${MAX_BIAS} to ${MAX_BIAS}, such as 1234=-5.`,
+    );
+  }
+  return [...(previous ?? []), { id: Number(match[1]), bias }];
 }
 
 /** One of the words, separated by commas. */

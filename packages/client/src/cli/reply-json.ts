@@ -1,9 +1,24 @@
-import { FinishReasonSchema, ModeSchema, type PersonaProof, PositionsSchema } from "@persona-mesh/protocol";
+import {
+  type Coherence,
+  FinishReasonSchema,
+  GuardCauseSchema,
+  type GuardEvent,
+  ModeSchema,
+  type PersonaProof,
+  PositionsSchema,
+  type TokenLogProb,
+  type TwinFigures,
+} from "@persona-mesh/protocol";
 import type { Reply } from "../reply.ts";
 import { enumName } from "./enum-name.ts";
 
+export interface ReplyJsonOptions {
+  /** Every token with its log-probability and alternatives. @default false */
+  readonly logProbs?: boolean;
+}
+
 /** A reply as `--json` prints it: text, proof, counts, figures, timings. */
-export function replyJson(reply: Reply) {
+export function replyJson(reply: Reply, { logProbs = false }: ReplyJsonOptions = {}) {
   const { started, finished, switches } = reply;
   return {
     text: reply.text,
@@ -21,8 +36,16 @@ export function replyJson(reply: Reply) {
       afterTokens,
       switchMicros: short(switchMicros),
     })),
-    tokens: { prompt: finished.promptTokens, completion: finished.completionTokens },
+    tokens: {
+      prompt: finished.promptTokens,
+      cached: finished.cachedPromptTokens,
+      completion: finished.completionTokens,
+    },
     effectiveAlpha: finished.effectiveAlphaHundredths / 100,
+    alphas: finished.alphas.map(({ fromToken, alphaHundredths }) => ({ fromToken, alpha: alphaHundredths / 100 })),
+    guardEvents: finished.guardEvents.map(guardJson),
+    twin: finished.twin === undefined ? null : twinJson(finished.twin),
+    coherence: finished.coherence === undefined ? null : coherenceJson(finished.coherence),
     meanEntropy: short(finished.meanEntropy),
     meanSurprisal: short(finished.meanSurprisal),
     repetition: short(finished.repetition),
@@ -34,6 +57,59 @@ export function replyJson(reply: Reply) {
       totalMillis: short(reply.totalMillis),
       tokensPerSecond: short(tokensPerSecond(reply)),
     },
+    ...(logProbs
+      ? {
+          logProbs: reply.tokens.map(({ id, logProb, entropy, topLogProbs }) => ({
+            ...logProbJson({ id, logProb }),
+            entropy: short(entropy),
+            top: topLogProbs.map(logProbJson),
+          })),
+        }
+      : {}),
+    ...(reply.promptTokens.length === 0
+      ? {}
+      : {
+          promptLogProbs: reply.promptTokens.map(({ id, logProb, topLogProbs }) => ({
+            ...logProbJson({ id, logProb }),
+            top: topLogProbs.map(logProbJson),
+          })),
+        }),
+  };
+}
+
+function logProbJson({ id, logProb }: Pick<TokenLogProb, "id" | "logProb">) {
+  return { id, logProb: short(logProb) };
+}
+
+function guardJson(event: GuardEvent) {
+  return {
+    afterTokens: event.afterTokens,
+    cause: enumName(GuardCauseSchema, event.cause),
+    entropyRatio: short(event.entropyRatio),
+    repetition: short(event.repetition),
+    kl: event.kl === undefined ? null : short(event.kl),
+    alphaBefore: event.alphaBeforeHundredths / 100,
+    alphaAfter: event.alphaAfterHundredths / 100,
+  };
+}
+
+function twinJson({ tokens, meanKl, maxKl, meanEntropyDifference }: TwinFigures) {
+  return {
+    tokens,
+    meanKl: short(meanKl),
+    maxKl: short(maxKl),
+    meanEntropyDifference: short(meanEntropyDifference),
+  };
+}
+
+function coherenceJson({ score, entropy, surprise, repetition, divergence, entropyRatio }: Coherence) {
+  return {
+    score: short(score),
+    entropy: short(entropy),
+    surprise: short(surprise),
+    repetition: short(repetition),
+    divergence: divergence === undefined ? null : short(divergence),
+    entropyRatio: short(entropyRatio),
   };
 }
 

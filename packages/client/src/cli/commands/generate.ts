@@ -1,14 +1,17 @@
-import type { Started } from "@persona-mesh/protocol";
+import { GuardCauseSchema, type Started } from "@persona-mesh/protocol";
 import type { Command } from "commander";
 import { collectReply, type GenerateEvent, type Reply } from "../../reply.ts";
 import { connect } from "../connect.ts";
 import { CommandContext } from "../context.ts";
+import { enumName } from "../enum-name.ts";
+import { UsageError } from "../failure.ts";
 import { addGenerateOptions, type GenerateOptions, generateRequest } from "../generate-request.ts";
 import { addHeatOptions, type HeatOptions, HeatView } from "../heat-options.ts";
 import type { CliIo } from "../io.ts";
 import { addPersonaOptions, type PersonaOptions, personaSelector } from "../persona-option.ts";
 import { readPrompt } from "../prompt.ts";
 import { replyJson, tokensPerSecond } from "../reply-json.ts";
+import { addReplyOptions, type ReplyOptions, replyRequest } from "../reply-options.ts";
 import { printable } from "../text-layout.ts";
 
 const HELP = `
@@ -30,24 +33,34 @@ export function addGenerate(program: Command, io: CliIo): void {
     .argument("[prompt]", '"-" or nothing: read it from the standard input')
     .addHelpText("after", HELP)
     .action((prompt: string | undefined, _options, self: Command) => generate(prompt, new CommandContext(io, self)));
-  addHeatOptions(addPersonaOptions(addGenerateOptions(command), { unsteered: true }));
+  addHeatOptions(addReplyOptions(addPersonaOptions(addGenerateOptions(command), { unsteered: true })));
 }
 
 async function generate(
   argument: string | undefined,
-  context: CommandContext<GenerateOptions & PersonaOptions & HeatOptions>,
+  context: CommandContext<GenerateOptions & PersonaOptions & ReplyOptions & HeatOptions>,
 ): Promise<void> {
   const { options, signal } = context;
   await using heat = await HeatView.open(context);
+  const isSeveral = (options.n ?? 1) > 1;
+  if (isSeveral && heat !== undefined) {
+    throw new UsageError("OPTIONS_CONFLICT", "--heat and --html show one reply: leave out --n");
+  }
   const prompt = await readPrompt(argument, context.io);
   using connection = await connect(context, "operator");
-  const request = generateRequest(prompt, options, personaSelector(options, connection.tenant));
+  const persona = personaSelector(options, connection.tenant);
+  const request = { ...generateRequest(prompt, options, persona), ...replyRequest(options) };
+  const logProbs = options.logprobs !== undefined;
+  if (isSeveral) {
+    await printAll(await connection.client.generateTexts(request, { signal }), context, logProbs);
+    return;
+  }
   const stream = connection.client.generate(request, { signal });
   const events = heat?.observe(stream) ?? stream;
   if (context.json) {
     const reply = await collectReply(events);
     await heat?.finish(reply, prompt);
-    await context.printJson(replyJson(reply));
+    await context.printJson(replyJson(reply, { logProbs }));
     return;
   }
   let atLineStart = true;
@@ -69,7 +82,20 @@ async function generate(
   }
 }
 
-/** Says on stderr which persona took over; passes every event on. */
+/** Several replies side by side cannot be shown as they are made: each whole, in the order of the choices. */
+async function printAll(replies: readonly Reply[], context: CommandContext, logProbs: boolean): Promise<void> {
+  if (context.json) {
+    await context.printJson({ replies: replies.map((reply) => replyJson(reply, { logProbs })) });
+    return;
+  }
+  for (const [choice, reply] of replies.entries()) {
+    const text = context.io.stdout.isTTY ? printable(reply.text) : reply.text;
+    context.note(`${choice + 1} of ${replies.length} · ${summary(reply)}`);
+    await context.print(text.endsWith("\n") ? text : `${text}\n`);
+  }
+}
+
+/** Says on stderr which persona took over and what the guard did; passes every event on. */
 async function* announceSwitches(
   events: AsyncIterable<GenerateEvent>,
   context: CommandContext,
@@ -81,8 +107,18 @@ async function* announceSwitches(
         `\n[${persona?.name || "no persona"} from token ${afterTokens + 1}, switched in ${switchMicros.toFixed(1)} µs]`,
       );
     }
+    if (event.case === "guard") {
+      const { afterTokens, cause, alphaBeforeHundredths, alphaAfterHundredths } = event.value;
+      context.note(
+        `\n[guard: ${enumName(GuardCauseSchema, cause)} after token ${afterTokens}, alpha ${alpha(alphaBeforeHundredths)} → ${alpha(alphaAfterHundredths)}]`,
+      );
+    }
     yield event;
   }
+}
+
+function alpha(hundredths: number): string {
+  return (hundredths / 100).toFixed(2);
 }
 
 function summary(reply: Reply): string {
@@ -100,5 +136,5 @@ function summary(reply: Reply): string {
 export function personaTitle({ persona }: Pick<Started, "persona">): string {
   if (persona === undefined) return "unsteered";
   const name = persona.name.split("/").at(-1) || "inline persona";
-  return `${printable(name)}, alpha ${(persona.effectiveAlphaHundredths / 100).toFixed(2)}`;
+  return `${printable(name)}, alpha ${alpha(persona.effectiveAlphaHundredths)}`;
 }
