@@ -1,5 +1,5 @@
 import type { InferenceClient } from "@persona-mesh/client";
-import type { Finished, Started } from "@persona-mesh/protocol";
+import { type Finished, GuardCause, type Started } from "@persona-mesh/protocol";
 import { createLogger, startTracing, type Tracing } from "@persona-mesh/service";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import {
@@ -18,6 +18,7 @@ import { until } from "../support/until.ts";
 const SECRET = "xylophone";
 const CHEERFUL = personaName("acme", "cheerful");
 const [INTERNAL, SERVER, CLIENT] = [1, 2, 3];
+const CAUSES = new Map<number, string>(Object.entries(GuardCause).map(([name, cause]) => [cause, name.toLowerCase()]));
 
 let collector: OtlpReceiver;
 let tracing: Tracing | undefined;
@@ -33,9 +34,19 @@ beforeAll(async () => {
   );
   worker = await openTestWorker({ slots: 2 });
   const served = await askServedModel(await worker.client({ roles: ["service"] }));
-  await writeTenant(worker.personasDir, "acme", served, [{ name: "cheerful", seed: 1, layers: [3] }]);
+  await writeTenant(
+    worker.personasDir,
+    "acme",
+    served,
+    [
+      { name: "cheerful", seed: 1, layers: [3] },
+      // Far more than the model takes: the guard has to act.
+      { name: "strong", seed: 3, layers: [1, 2], alpha: 0.8 },
+    ],
+    { context: "INTERNAL" },
+  );
   client = await worker.client();
-  await until(async () => (await collect(client.listLoadedPersonas())).length === 1, "the persona is in force");
+  await until(async () => (await collect(client.listLoadedPersonas())).length === 2, "the personas are in force");
 });
 
 afterAll(async () => {
@@ -50,6 +61,17 @@ async function traceOf(requestId: string): Promise<ReceivedSpan[]> {
   const spans = () => collector.spans.filter(({ traceId }) => traceId === server()?.traceId);
   await until(() => spans().some(({ parentSpanId }) => parentSpanId === ""), `the trace of ${requestId}`);
   return spans();
+}
+
+/** How much a figure has grown, over all series with these labels. */
+function growth(before: Map<string, number>, after: Map<string, number>) {
+  return (name: string, ...labels: string[]) => {
+    const of = (figures: Map<string, number>) =>
+      [...figures]
+        .filter(([key]) => key.split("{")[0] === name && labels.every((label) => key.includes(label)))
+        .reduce((sum, [, value]) => sum + value, 0);
+    return of(after) - of(before);
+  };
 }
 
 /** Figures as they are now, by name and labels. */
@@ -133,13 +155,7 @@ test("figures count what was asked for", async () => {
     "the end of a left call",
   );
   const after = await scrape();
-  const grown = (name: string, ...labels: string[]) => {
-    const of = (figures: Map<string, number>) =>
-      [...figures]
-        .filter(([key]) => key.split("{")[0] === name && labels.every((label) => key.includes(label)))
-        .reduce((sum, [, value]) => sum + value, 0);
-    return of(after) - of(before);
-  };
+  const grown = growth(before, after);
   const sum = (of: (finished: (typeof replies)[number]["finished"]) => number) =>
     replies.reduce((total, { finished }) => total + of(finished), 0);
   expect(grown("persona_inference_replies_total", `outcome="max_tokens"`)).toBe(4);
@@ -165,6 +181,45 @@ test("figures count what was asked for", async () => {
   expect(after.get("persona_inference_kv_utilization")).toBe(0);
 });
 
+test("what guard and twin found is in the trace and in the figures", async () => {
+  const before = await scrape();
+  const request = ask("Where is my parcel?", {
+    as: personaName("acme", "strong"),
+    maxTokens: 160,
+    guard: { twin: true },
+  });
+  const { finished, started } = await client.generateText(request, { requestId: "guarded" });
+  expect(finished.guardEvents.length).toBeGreaterThan(1);
+  const decode = (await traceOf("guarded")).find(({ name }) => name === "decode") as ReceivedSpan;
+  expect(decode.events.map(({ name, attributes }) => ({ name, ...attributes }))).toEqual(
+    finished.guardEvents.map((event) => ({
+      name: "guard",
+      "persona.guard.cause": CAUSES.get(event.cause),
+      "persona.guard.after_tokens": event.afterTokens,
+      "persona.alpha.before": event.alphaBeforeHundredths / 100,
+      "persona.alpha.after": event.alphaAfterHundredths / 100,
+    })),
+  );
+  const moments = [decode.start, ...decode.events.map(({ at }) => at), decode.end];
+  expect(moments).toEqual(moments.toSorted((a, b) => a - b));
+  const { coherence, twin } = finished;
+  expect(decode.attributes).toMatchObject({
+    "persona.alpha": finished.effectiveAlphaHundredths / 100,
+    "persona.coherence": expect.closeTo(coherence?.score ?? 0, 5),
+    "persona.twin.kl": expect.closeTo(twin?.meanKl ?? 0, 4),
+    "persona.twin.tokens": twin?.tokens,
+  });
+
+  const after = await scrape();
+  const grown = growth(before, after);
+  expect(grown("persona_inference_guard_events_total")).toBe(finished.guardEvents.length);
+  expect(grown("persona_inference_twin_kl_count")).toBe(1);
+  const [digest = ""] = started.persona?.versionDigests ?? [];
+  const version = `{version="${digest.slice(0, 12)}"}`;
+  expect(after.get(`persona_inference_coherence_replies_total${version}`)).toBe(1);
+  expect(after.get(`persona_inference_coherence${version}`)).toBeCloseTo(coherence?.score ?? 0, 5);
+});
+
 test("figures show requests while they run and wait", async () => {
   const held = [1, 2, 3].map(() => client.generate(ask("Go on", { maxTokens: 400 }))[Symbol.asyncIterator]());
   const first = held.map((stream) => stream.next());
@@ -180,5 +235,5 @@ test("figures show requests while they run and wait", async () => {
 
 test("no figure names a tenant, a persona or a caller", async () => {
   const names = [...(await scrape()).keys()].join("\n");
-  for (const secret of ["acme", "cheerful", "tester"]) expect(names).not.toContain(secret);
+  for (const secret of ["acme", "cheerful", "strong", "tester"]) expect(names).not.toContain(secret);
 });
