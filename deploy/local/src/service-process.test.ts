@@ -13,6 +13,18 @@ setInterval(() => {}, 1000);
 console.log(JSON.stringify({ msg: "serving", address: "127.0.0.1:1", managementPort: 2, pid: process.pid }));
 `;
 
+/** The same with the log of our services, which says a word before it ends. */
+const LOGGING_SERVICE = `
+const { createLogger } = await import(${JSON.stringify(new URL("../../../packages/service/src/log.ts", import.meta.url).href)});
+const log = createLogger("some", "info");
+process.on("SIGTERM", () => {
+  for (const word of ["asked to end", "draining"]) log.info(word);
+  process.exit(5);
+});
+setInterval(() => {}, 1000);
+log.info({ address: "127.0.0.1:1", managementPort: 2 }, "serving");
+`;
+
 let folder: string;
 let main: string;
 
@@ -45,13 +57,18 @@ test("a service that does not come up says why", async () => {
   );
 });
 
-test("a service whose starter is killed ends by itself", async () => {
+test.each([
+  ["without a word", SERVICE],
+  ["with a word in its log, which nobody reads any more", LOGGING_SERVICE],
+])("a service whose starter is killed ends by itself, %s", async (_, source) => {
   const starter = join(folder, "starter.ts");
+  const orphan = join(folder, "orphan.mjs");
+  await writeFile(orphan, source);
   const module = new URL("./service-process.ts", import.meta.url).href;
   await writeFile(
     starter,
     `const { ServiceProcess } = await import(${JSON.stringify(module)});
-     const { pid } = await ServiceProcess.start({ name: "some", main: ${JSON.stringify(main)}, flags: {} });
+     const { pid } = await ServiceProcess.start({ name: "some", main: ${JSON.stringify(orphan)}, flags: {} });
      console.log(pid);
      setInterval(() => {}, 1000);`,
   );
