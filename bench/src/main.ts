@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { parseArgs } from "node:util";
 import type { Bench } from "./benches/bench.ts";
 import { decodeBench } from "./benches/decode.ts";
+import { guardBench } from "./benches/guard.ts";
 import { importBench } from "./benches/import.ts";
 import { loadBench } from "./benches/load.ts";
 import { peersBench } from "./benches/peers.ts";
@@ -25,6 +26,7 @@ const BENCHES: readonly Bench[] = [
   registryBench,
   loadBench,
   soakBench,
+  guardBench,
 ];
 
 const HELP = `Usage: npm run bench -- NAME [--json] [OPTIONS]
