@@ -6,7 +6,7 @@ import { CommandContext } from "../context.ts";
 import { enumName } from "../enum-name.ts";
 import { UsageError } from "../failure.ts";
 import { addGenerateOptions, type GenerateOptions, generateRequest } from "../generate-request.ts";
-import { addHeatOptions, type HeatOptions, HeatView } from "../heat-options.ts";
+import { addHeatOptions, type HeatOptions, HeatView } from "../heat-view.ts";
 import type { CliIo } from "../io.ts";
 import { addPersonaOptions, type PersonaOptions, personaSelector } from "../persona-option.ts";
 import { readPrompt } from "../prompt.ts";
