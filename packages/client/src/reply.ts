@@ -62,7 +62,7 @@ export class ReplyCollector {
   readonly #tokens: GeneratedToken[] = [];
   readonly #switches: PersonaSwitched[] = [];
   readonly #guardEvents: GuardEvent[] = [];
-  #promptTokens: readonly PromptToken[] = [];
+  readonly #promptTokens: PromptToken[] = [];
   #text = "";
   #started: Started | undefined;
   #finished: Finished | undefined;
@@ -75,7 +75,7 @@ export class ReplyCollector {
         this.#started = event.value;
         break;
       case "promptLogProbs":
-        this.#promptTokens = event.value.tokens;
+        for (const token of event.value.tokens) this.#promptTokens.push(token);
         break;
       case "tokens":
         this.#firstTokenMillis ??= performance.now() - this.#begun;

@@ -17,6 +17,9 @@ const FINISH_REASONS: Record<Exclude<Finish, "prefilled">, FinishReason> = {
   context: FinishReason.CONTEXT,
 };
 
+/** With all alternatives a token takes some 240 bytes: a quarter of what a message may have. */
+const PROMPT_TOKENS_PER_MESSAGE = 4096;
+
 /** What every reply of a call begins with. */
 export interface CallFacts {
   readonly requestId: string;
@@ -53,9 +56,15 @@ export function responseEvents(
   }
 }
 
-export function promptLogProbs(tokens: readonly PromptToken[]): ResponseEvent {
-  const value = { tokens: tokens.map(({ alternatives, ...token }) => ({ ...token, topLogProbs: [...alternatives] })) };
-  return { case: "promptLogProbs", value };
+/** In pieces that fit a message each. One, without tokens, for a prompt of one token. */
+export function* promptLogProbs(tokens: readonly PromptToken[]): Generator<ResponseEvent> {
+  let from = 0;
+  do {
+    const piece = tokens.slice(from, from + PROMPT_TOKENS_PER_MESSAGE);
+    const told = piece.map(({ alternatives, ...token }) => ({ ...token, topLogProbs: [...alternatives] }));
+    yield { case: "promptLogProbs", value: { tokens: told } };
+    from += PROMPT_TOKENS_PER_MESSAGE;
+  } while (from < tokens.length);
 }
 
 function started(

@@ -9,12 +9,16 @@ import {
   type SamplingParameters,
 } from "../sampling/index.ts";
 import type { Worker } from "../worker.ts";
+import { gainViolations } from "./persona-selection.ts";
+import { range } from "./range.ts";
 
 const DEFAULT_MAX_TOKENS = 256;
 
 /** Alternatives per token: what other generation services allow. */
 const MAX_TOP_LOG_PROBS = 20;
 
+/** A smaller one would take logits out of the range of float32. */
+const MIN_REPETITION_PENALTY = 0.001;
 const MAX_REPETITION_PENALTY = 10;
 /** Of presence and frequency penalties, either sign. */
 const MAX_PENALTY = 2;
@@ -76,6 +80,7 @@ export function replySettings({ model }: Pick<Worker, "model">, request: Generat
     ...stopViolations(stop),
     ...stopTokenViolations(request.stopTokenIds, spec.vocabulary),
     ...nothingLeft(settings.edits, spec.vocabulary),
+    ...gainViolations(request.persona),
   ];
   if (violations.length > 0) throw ServiceError.invalid(violations);
   return settings;
@@ -86,7 +91,7 @@ function samplingViolations({ sampling, edits }: ReplySettings): FieldViolation[
     ...range("sampling.temperature", sampling.temperature, 0, MAX_TEMPERATURE),
     ...aboveZero("sampling.top_p", sampling.topP, 1),
     ...range("sampling.min_p", sampling.minP, 0, 1),
-    ...aboveZero("sampling.repetition_penalty", edits.repetitionPenalty, MAX_REPETITION_PENALTY),
+    ...range("sampling.repetition_penalty", edits.repetitionPenalty, MIN_REPETITION_PENALTY, MAX_REPETITION_PENALTY),
     ...range("sampling.presence_penalty", edits.presencePenalty, -MAX_PENALTY, MAX_PENALTY),
     ...range("sampling.frequency_penalty", edits.frequencyPenalty, -MAX_PENALTY, MAX_PENALTY),
   ];
@@ -131,13 +136,6 @@ function nothingLeft({ bias, endTokens, minTokens }: LogitEditParameters, vocabu
   const ruledOut = new Set([...bias].flatMap(([id, value]) => (value <= RULED_OUT ? [id] : [])));
   const all = minTokens > 0 ? ruledOut.union(endTokens) : ruledOut;
   return all.size < vocabulary ? [] : [{ field: "sampling.logit_bias", description: "rules every token out" }];
-}
-
-/** NaN is in no range. */
-function range(field: string, value: number, least: number, most: number): FieldViolation[] {
-  if (value >= least && value <= most) return [];
-  const limits = Number.isFinite(most) ? `from ${least} to ${most}` : `at least ${least}`;
-  return [{ field, description: `${value} is not ${limits}` }];
 }
 
 function aboveZero(field: string, value: number, most: number): FieldViolation[] {

@@ -52,11 +52,16 @@ export async function* generate(
       const job = jobs[choice] as GenerateJob;
       if (event.kind === "guard") {
         const { persona, gain } = job.worn;
-        context.log.info({ ...steeringFields(persona, gain), ...guardFields(event.event) }, "guard");
+        context.log.info(
+          { ...steeringFields(persona, gain), ...guardFields(event.event) },
+          "a window of the reply is out of bounds",
+        );
       }
       if (event.kind === "finished") outcomes[choice] = { kind: "finished", reason: event.reply.reason };
       for (const told of responseEvents(worker, job, event, facts)) yield { event: told, choice };
-      if (event.kind === "started" && choice === 0 && read !== undefined) yield { event: promptLogProbs(read), choice };
+      if (event.kind === "started" && choice === 0 && read !== undefined) {
+        for (const told of promptLogProbs(read)) yield { event: told, choice };
+      }
     }
   } catch (error) {
     failure = failureOf(error, context.signal);

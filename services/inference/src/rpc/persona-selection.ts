@@ -1,9 +1,10 @@
 import type { InlinePersona, PersonaSelector } from "@persona-mesh/protocol";
-import { type Caller, PLATFORM_TENANT, ServiceError } from "@persona-mesh/service";
+import { type Caller, type FieldViolation, PLATFORM_TENANT, ServiceError } from "@persona-mesh/service";
 import { HARD_CAP_HUNDREDTHS, type LayerDirection, SWEEP_CAP_HUNDREDTHS, type Term } from "@persona-mesh/steering";
 import { type PersonaSource, WornPersona } from "../engine/worn-persona.ts";
 import { type LoadedPersona, loadPersona, modelMismatch } from "../personas/loaded-persona.ts";
 import type { Worker } from "../worker.ts";
+import { range } from "./range.ts";
 import { modeFrom, policyFrom, positionsFrom } from "./steering-words.ts";
 import { vectorFrom } from "./tensor.ts";
 
@@ -14,15 +15,18 @@ import { vectorFrom } from "./tensor.ts";
  * PERSONA_NOT_SERVABLE, PERMISSION_DENIED, INVALID_ARGUMENT, VECTOR_FORMAT, MODEL_MISMATCH; SteeringError
  */
 export function selectPersona(worker: Worker, caller: Caller, selector: PersonaSelector | undefined): WornPersona {
+  const violations = gainViolations(selector);
+  if (violations.length > 0) throw ServiceError.invalid(violations);
   const gain = selector?.gain ?? 1;
-  if (!(gain >= 0 && gain <= 1)) {
-    throw ServiceError.invalid([{ field: "persona.gain", description: `${gain} is not from 0 to 1` }]);
-  }
   return new WornPersona(worker.table, {
     ...sourceOf(worker, caller, selector),
     gain,
     standing: (worn) => worker.personas.standing(worn),
   });
+}
+
+export function gainViolations(selector: PersonaSelector | undefined): FieldViolation[] {
+  return range("persona.gain", selector?.gain ?? 1, 0, 1);
 }
 
 /** One persona from beginning to end, or none. */

@@ -6,13 +6,16 @@ import { type Score, ScoreJob } from "../jobs/score-job.ts";
 import type { Worker } from "../worker.ts";
 import { newJobId } from "./job-id.ts";
 import { personaProof, steeringFields } from "./persona-proof.ts";
-import { selectPersona, wear } from "./persona-selection.ts";
+import { gainViolations, selectPersona, wear } from "./persona-selection.ts";
 import { encodePrompt, requireReadable, requireRoom, requireTokenIds } from "./prompt.ts";
 import { runJobs } from "./run-jobs.ts";
 
 /** Bounds the work of one call: each continuation is read twice. */
 const MAX_CONTINUATIONS = 64;
 const MAX_TOKEN_SETS = 64;
+
+/** The answer repeats names. */
+const MAX_SET_NAME_CHARACTERS = 128;
 
 /** Ids of all token sets together: summing them up holds up every stream, by a few milliseconds at most. */
 const MAX_TOKEN_SET_IDS = 65_536;
@@ -100,7 +103,7 @@ function side(name: "steered" | "unsteered", result: Score | undefined) {
   return { [name]: { logProbs: [...result.logProbs], entropies: [...result.entropies] } };
 }
 
-function requireCounts({ continuations, tokenSets }: ScoreRequest): void {
+function requireCounts({ continuations, tokenSets, persona }: ScoreRequest): void {
   const setIds = tokenSets.reduce((sum, { ids }) => sum + ids.length, 0);
   const violations = [
     ...(continuations.length > MAX_CONTINUATIONS
@@ -112,6 +115,11 @@ function requireCounts({ continuations, tokenSets }: ScoreRequest): void {
     ...(setIds > MAX_TOKEN_SET_IDS
       ? [{ field: "token_sets", description: `${setIds} ids in all, at most ${MAX_TOKEN_SET_IDS}` }]
       : []),
+    ...tokenSets.slice(0, MAX_TOKEN_SETS).flatMap(({ name }, index) => {
+      const description = `must have at most ${MAX_SET_NAME_CHARACTERS} characters`;
+      return [...name].length <= MAX_SET_NAME_CHARACTERS ? [] : [{ field: `token_sets[${index}].name`, description }];
+    }),
+    ...gainViolations(persona),
     ...(continuations.length + tokenSets.length === 0
       ? [{ field: "continuations", description: "ask for at least one continuation or token set" }]
       : []),

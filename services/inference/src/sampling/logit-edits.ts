@@ -1,6 +1,9 @@
 /** What a request changes of every distribution before anything is cut off or drawn. */
 export interface LogitEditParameters {
-  /** Divides positive logits and multiplies negative ones of tokens in prompt or reply (Keskar et al. 2019). Above 0; 1 is none. */
+  /**
+   * Divides positive logits and multiplies negative ones of tokens in prompt or reply (Keskar et al. 2019). 0.001 to 10;
+   * 1 is none.
+   */
   readonly repetitionPenalty: number;
   /** Taken from the logit of every token that is in the reply; 0 is none. */
   readonly presencePenalty: number;

@@ -2,7 +2,11 @@ import type { Candidates } from "./candidates.ts";
 import { draw } from "./draw.ts";
 import { candidatesOf, type Row } from "./row.ts";
 
-/** How to choose from the distribution, applied in this order: temperature, topK, topP, minP. */
+/**
+ * How to choose from the distribution. Order of operations: what a request adds to and takes from logits (`LogitEdits`:
+ * biases, repetition penalty, presence and frequency penalties, tokens ruled out), then temperature, topK, topP, minP.
+ * Log-probabilities that are reported are those of the distribution before all of it.
+ */
 export interface SamplingParameters {
   /** Divides the logits; 0 is greedy. 0 to {@link MAX_TEMPERATURE}. */
   readonly temperature: number;

@@ -327,7 +327,7 @@ export type Sampling = Message<"persona.inference.v1.Sampling"> & {
   seed?: bigint | undefined;
 
   /**
-   * Divides positive logits and multiplies negative ones of tokens in prompt or reply; 1 where unset. Above 0, at most 10.
+   * Divides positive logits and multiplies negative ones of tokens in prompt or reply; 1 where unset. 0.001 to 10.
    *
    * @generated from field: optional double repetition_penalty = 6;
    */
@@ -543,7 +543,8 @@ export type GenerateResponse = Message<"persona.inference.v1.GenerateResponse"> 
     case: "finished";
   } | {
     /**
-     * Before the first token, where it was asked for; of choice 0 alone.
+     * Before the first token, where it was asked for; of choice 0 alone. At most 4,096 tokens of the prompt in one, so several
+     * for a long prompt.
      *
      * @generated from field: persona.inference.v1.PromptLogProbs prompt_log_probs = 6;
      */
@@ -577,7 +578,7 @@ export const GenerateResponseSchema: GenMessage<GenerateResponse> = /*@__PURE__*
  */
 export type PromptLogProbs = Message<"persona.inference.v1.PromptLogProbs"> & {
   /**
-   * One for every token of the prompt but the first, which follows nothing.
+   * In order. Over all messages one for every token of the prompt but the first, which follows nothing.
    *
    * @generated from field: repeated persona.inference.v1.PromptToken tokens = 1;
    */
@@ -1211,6 +1212,8 @@ export const ContinuationSchema: GenMessage<Continuation> = /*@__PURE__*/
  */
 export type TokenSet = Message<"persona.inference.v1.TokenSet"> & {
   /**
+   * The caller's own word for it, at most 128 characters.
+   *
    * @generated from field: string name = 1;
    */
   name: string;
