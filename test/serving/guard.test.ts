@@ -60,7 +60,7 @@ describe("a persona that breaks the text", () => {
       .reduce((sum, event) => sum + (event.case === "tokens" ? event.value.tokens.length : 0), 0);
     expect(before).toBe(told[0]?.afterTokens);
 
-    const lines = stage.mesh.log().filter(({ msg }) => msg === "guard");
+    const lines = stage.mesh.log().filter(({ msg }) => msg === "a window of the reply is out of bounds");
     expect(lines.slice(0, told.length)).toMatchObject(
       told.map((event) => ({
         persona: AS_STRONG,

@@ -156,6 +156,14 @@ test("another persona is watched anew, from its own alpha", () => {
   ]);
 });
 
+test("what cannot be lowered is reported, until something else is worn", () => {
+  const guard = guardOf(35);
+  guard.wear(60, false);
+  expect(write(guard, 64, 2)).toMatchObject([{ alphaBeforeHundredths: 60, alphaAfterHundredths: 60 }]);
+  guard.wear(40);
+  expect(write(guard, 16, 2)).toMatchObject([{ alphaBeforeHundredths: 40, alphaAfterHundredths: 30 }]);
+});
+
 test("a change before the first token leaves one span", () => {
   const guard = guardOf(35);
   guard.wear(20);

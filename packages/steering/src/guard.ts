@@ -73,6 +73,7 @@ export class Guard {
   #taken = 0;
   #watchedFrom = 0;
   #alpha: number;
+  #canLower = true;
   #latest: WindowLook | undefined;
   /** The reply has been out of bounds ever since an event that changed nothing. */
   #isReported = false;
@@ -141,9 +142,14 @@ export class Guard {
     return this.#act("DIVERGENCE", this.#latest);
   }
 
-  /** Effective alpha has changed from outside, as when another persona is worn: watch from here on anew. */
-  wear(alphaHundredths: number): void {
+  /**
+   * Effective alpha has changed from outside, as when another persona is worn: watch from here on anew.
+   *
+   * @param canLower - whether lowering it does anything; not for a persona that has acted on the prompt alone. @default true
+   */
+  wear(alphaHundredths: number, canLower = true): void {
     this.#isReported = false;
+    this.#canLower = canLower;
     this.#watchAnew(requireAlpha(alphaHundredths));
   }
 
@@ -157,7 +163,7 @@ export class Guard {
 
   #act(cause: GuardCause, look: WindowLook | undefined): GuardEvent | undefined {
     const before = this.#alpha;
-    const after = this.#observeOnly ? before : Math.max(0, before - this.#policy.stepHundredths);
+    const after = this.#observeOnly || !this.#canLower ? before : Math.max(0, before - this.#policy.stepHundredths);
     const changes = after !== before;
     if (!changes && this.#isReported) return undefined;
     const event: GuardEvent = {

@@ -56,6 +56,14 @@ test("a guard that observes, by policy or by request, leaves it as it is", () =>
   }
 });
 
+test("a persona that has acted on the prompt is reported, and its alpha is what acted", () => {
+  const { worn, guard } = guarded({}, { current: () => ({ ...ONE, positions: "PROMPT" }) });
+  guard.changed();
+  write(guard, 64, 3);
+  expect(guard.events).toMatchObject([{ alphaBeforeHundredths: 50, alphaAfterHundredths: 50 }]);
+  expect([worn.alphaHundredths, guard.alphas]).toEqual([50, [{ fromToken: 0, alphaHundredths: 50 }]]);
+});
+
 test("a persona that is taken on meanwhile is guarded from its own alpha", () => {
   let current = ONE;
   const { worn, guard } = guarded({}, { current: () => current, follow: true });

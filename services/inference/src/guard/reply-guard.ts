@@ -62,7 +62,9 @@ export class ReplyGuard {
 
   /** What the request wears is another, or has another alpha, than the guard left it with. */
   changed(): void {
-    this.#guard.wear(this.#worn.alphaHundredths);
+    const { persona, alphaHundredths } = this.#worn;
+    // What acted on the prompt is in its keys and values: saying that its alpha is lower now would not be true.
+    this.#guard.wear(alphaHundredths, persona?.positions !== "PROMPT");
   }
 
   /** The next token of the reply, before the step that writes it. */
