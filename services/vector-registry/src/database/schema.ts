@@ -60,6 +60,17 @@ export interface TenantsTable extends Named, Mutable {
   max_versions: Generated<number>;
   max_personas: Generated<number>;
   max_stored_bytes: Generated<bigint>;
+  guard_observe_only: Generated<boolean>;
+  guard_window_tokens: Generated<number>;
+  guard_band_hundredths: Generated<number>;
+  guard_step_hundredths: Generated<number>;
+  guard_repetition_hundredths: Generated<number>;
+  guard_cache: Generated<"KEEP" | "REPREFILL">;
+  guard_twin_share_basis_points: Generated<number>;
+  serving_weight: Generated<number>;
+  serving_max_running: number | null;
+  serving_max_waiting: number | null;
+  serving_tokens_per_minute: number | null;
   active_persona: string | null;
   active_number: number | null;
   activated_by: string | null;

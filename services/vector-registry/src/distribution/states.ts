@@ -13,6 +13,8 @@ import type { EmittedChange } from "../database/mutation.ts";
 import type { Database, TenantsTable } from "../database/schema.ts";
 import { readRevision } from "../personas/read-revision.ts";
 import { PERSONA_NAME } from "../resource-name.ts";
+import { guardMessage } from "../tenants/guard-columns.ts";
+import { servingMessage } from "../tenants/serving-columns.ts";
 
 /** A tenant as workers need it, for all of them: each leaves out an active persona of another model. */
 export async function tenantState(db: Kysely<Database>, row: Selectable<TenantsTable>): Promise<EmittedChange> {
@@ -44,6 +46,8 @@ export function tenantChange(
         stalenessLimit: { seconds: row.staleness_limit_seconds },
         ...(active === undefined ? {} : { active }),
         deleted: row.deleted_at !== null,
+        guard: guardMessage(row),
+        serving: servingMessage(row),
       }),
     },
   };

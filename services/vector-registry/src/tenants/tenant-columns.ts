@@ -1,10 +1,13 @@
 import type { Duration } from "@bufbuild/protobuf/wkt";
 import { DeploymentContext, RevocationPolicy, type Tenant } from "@persona-mesh/protocol/registry";
-import { type FieldViolation, ServiceError } from "@persona-mesh/service";
+import type { FieldViolation } from "@persona-mesh/service";
 import { capOf } from "@persona-mesh/steering";
 import type { Updateable } from "kysely";
 import type { TenantsTable } from "../database/schema.ts";
 import { DISPLAY_NAME, requireFields, textViolations } from "../request-fields.ts";
+import { isOneOf, type Wrong, whole, word } from "./field-values.ts";
+import { GUARD_PATHS, guardColumn, presentInGuard } from "./guard-columns.ts";
+import { presentInServing, SERVING_PATHS, servingColumn } from "./serving-columns.ts";
 
 type Columns = Updateable<TenantsTable>;
 
@@ -18,12 +21,14 @@ export const APPROVER_PATHS = [
   "policy.approval_lifetime",
   "policy.revocation",
   "policy.staleness_limit",
+  ...GUARD_PATHS,
 ] as const;
 export const PLATFORM_PATHS = [
   "quotas.max_vectors",
   "quotas.max_versions",
   "quotas.max_personas",
   "quotas.max_stored_bytes",
+  ...SERVING_PATHS,
 ] as const;
 
 export type TenantPath =
@@ -52,7 +57,7 @@ const DEFAULTS = {
   maxStoredBytes: 1n << 30n,
 } as const;
 
-/** Paths that the request's tenant has set, in the order above. */
+/** Paths that the request's tenant has set, those of the guard and of serving last. */
 export function presentPaths(tenant: Tenant): TenantPath[] {
   const { policy, quotas } = tenant;
   const present: readonly [TenantPath, boolean][] = [
@@ -69,7 +74,11 @@ export function presentPaths(tenant: Tenant): TenantPath[] {
     ["quotas.max_personas", (quotas?.maxPersonas ?? 0) !== 0],
     ["quotas.max_stored_bytes", (quotas?.maxStoredBytes ?? 0n) !== 0n],
   ];
-  return present.filter(([, isSet]) => isSet).map(([path]) => path);
+  return [
+    ...present.filter(([, isSet]) => isSet).map(([path]) => path),
+    ...presentInGuard(policy?.guard),
+    ...presentInServing(quotas?.serving),
+  ];
 }
 
 /**
@@ -97,14 +106,9 @@ export function columnsOf(
   return columns;
 }
 
-function columnOf(tenant: Tenant, path: TenantPath, wrong: (violation: FieldViolation) => void): Columns {
+function columnOf(tenant: Tenant, path: TenantPath, wrong: Wrong): Columns {
   const { policy, quotas } = tenant;
   const field = `tenant.${path}`;
-  const whole = (value: number | undefined, least: number, most: number, otherwise: number): number => {
-    const given = value === undefined || value === 0 ? otherwise : value;
-    if (given < least || given > most) wrong({ field, description: `${given} is not from ${least} to ${most}` });
-    return given;
-  };
   const seconds = (value: Duration | undefined, least: bigint, most: bigint, otherwise: bigint): bigint => {
     const given = value?.seconds ?? otherwise;
     if (given < least || given > most || (value?.nanos ?? 0) !== 0) {
@@ -112,16 +116,25 @@ function columnOf(tenant: Tenant, path: TenantPath, wrong: (violation: FieldViol
     }
     return given;
   };
+  if (isOneOf(GUARD_PATHS, path)) return guardColumn(policy?.guard, path, wrong);
+  if (isOneOf(SERVING_PATHS, path)) return servingColumn(quotas?.serving, path, wrong);
   switch (path) {
     case "display_name":
       for (const violation of textViolations(field, tenant.displayName, DISPLAY_NAME)) wrong(violation);
       return { display_name: tenant.displayName };
     case "context":
-      return { context: contextOf(tenant.context, field) };
+      return { context: contextOf(tenant.context, field, wrong) };
     case "alpha_cap_hundredths":
       return { alpha_cap_hundredths: tenant.alphaCapHundredths ?? null };
     case "policy.required_approvals":
-      return { required_approvals: whole(policy?.requiredApprovals, 1, MAX_APPROVALS, DEFAULTS.requiredApprovals) };
+      return {
+        required_approvals: whole(
+          policy?.requiredApprovals || DEFAULTS.requiredApprovals,
+          [1, MAX_APPROVALS],
+          field,
+          wrong,
+        ),
+      };
     case "policy.approvers":
       return { approvers: approversOf(policy?.approvers ?? [], field, wrong) };
     case "policy.approval_lifetime":
@@ -129,15 +142,15 @@ function columnOf(tenant: Tenant, path: TenantPath, wrong: (violation: FieldViol
         approval_lifetime_seconds: seconds(policy?.approvalLifetime, HOUR, 1825n * DAY, DEFAULTS.approvalLifetime),
       };
     case "policy.revocation":
-      return { revocation: revocationOf(policy?.revocation ?? RevocationPolicy.UNSPECIFIED, field) };
+      return { revocation: revocationOf(policy?.revocation ?? RevocationPolicy.UNSPECIFIED, field, wrong) };
     case "policy.staleness_limit":
       return { staleness_limit_seconds: seconds(policy?.stalenessLimit, 1n, 30n * DAY, DEFAULTS.stalenessLimit) };
     case "quotas.max_vectors":
-      return { max_vectors: whole(quotas?.maxVectors, 0, MAX_INT, DEFAULTS.maxVectors) };
+      return { max_vectors: whole(quotas?.maxVectors || DEFAULTS.maxVectors, [0, MAX_INT], field, wrong) };
     case "quotas.max_versions":
-      return { max_versions: whole(quotas?.maxVersions, 0, MAX_INT, DEFAULTS.maxVersions) };
+      return { max_versions: whole(quotas?.maxVersions || DEFAULTS.maxVersions, [0, MAX_INT], field, wrong) };
     case "quotas.max_personas":
-      return { max_personas: whole(quotas?.maxPersonas, 0, MAX_PERSONAS, DEFAULTS.maxPersonas) };
+      return { max_personas: whole(quotas?.maxPersonas || DEFAULTS.maxPersonas, [0, MAX_PERSONAS], field, wrong) };
     case "quotas.max_stored_bytes": {
       const bytes = quotas?.maxStoredBytes || DEFAULTS.maxStoredBytes;
       if (bytes > MAX_BIGINT) wrong({ field, description: `${bytes} is over ${MAX_BIGINT}` });
@@ -146,35 +159,17 @@ function columnOf(tenant: Tenant, path: TenantPath, wrong: (violation: FieldViol
   }
 }
 
-function contextOf(context: DeploymentContext, field: string): "CUSTOMER_FACING" | "INTERNAL" {
-  switch (context) {
-    case DeploymentContext.UNSPECIFIED:
-    case DeploymentContext.CUSTOMER_FACING:
-      return "CUSTOMER_FACING";
-    case DeploymentContext.INTERNAL:
-      return "INTERNAL";
-    default:
-      throw ServiceError.invalid([{ field, description: `${context} is not a context that is known` }]);
-  }
+function contextOf(context: DeploymentContext, field: string, wrong: Wrong): "CUSTOMER_FACING" | "INTERNAL" {
+  word(context, { known: DeploymentContext, what: "context" }, field, wrong);
+  return context === DeploymentContext.INTERNAL ? "INTERNAL" : "CUSTOMER_FACING";
 }
 
-function revocationOf(policy: RevocationPolicy, field: string): "REMOVE" | "END" {
-  switch (policy) {
-    case RevocationPolicy.UNSPECIFIED:
-    case RevocationPolicy.REMOVE:
-      return "REMOVE";
-    case RevocationPolicy.END:
-      return "END";
-    default:
-      throw ServiceError.invalid([{ field, description: `${policy} is not a policy that is known` }]);
-  }
+function revocationOf(policy: RevocationPolicy, field: string, wrong: Wrong): "REMOVE" | "END" {
+  word(policy, { known: RevocationPolicy, what: "policy" }, field, wrong);
+  return policy === RevocationPolicy.END ? "END" : "REMOVE";
 }
 
-function approversOf(
-  approvers: readonly string[],
-  field: string,
-  wrong: (violation: FieldViolation) => void,
-): string[] {
+function approversOf(approvers: readonly string[], field: string, wrong: Wrong): string[] {
   if (approvers.length > MAX_APPROVERS) wrong({ field, description: `${approvers.length} are over ${MAX_APPROVERS}` });
   for (const [index, approver] of approvers.entries()) {
     const rule = { max: MAX_SUBJECT, required: true };

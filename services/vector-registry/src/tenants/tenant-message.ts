@@ -7,6 +7,8 @@ import type { Database, TenantsTable } from "../database/schema.ts";
 import { etagOf } from "../etag.ts";
 import { revisionName } from "../personas/read-revision.ts";
 import { TENANT_NAME } from "../resource-name.ts";
+import { auditedGuard, guardMessage } from "./guard-columns.ts";
+import { auditedServing, servingMessage } from "./serving-columns.ts";
 
 type TenantRow = Selectable<TenantsTable>;
 
@@ -32,12 +34,14 @@ export function tenantWith(row: TenantRow, unreviewedBreakGlass: number): Messag
       approvalLifetime: { seconds: row.approval_lifetime_seconds },
       revocation: row.revocation === "END" ? RevocationPolicy.END : RevocationPolicy.REMOVE,
       stalenessLimit: { seconds: row.staleness_limit_seconds },
+      guard: guardMessage(row),
     },
     quotas: {
       maxVectors: row.max_vectors,
       maxVersions: row.max_versions,
       maxPersonas: row.max_personas,
       maxStoredBytes: row.max_stored_bytes,
+      serving: servingMessage(row),
     },
     ...(active === undefined ? {} : { activePersona: active }),
     unreviewedBreakGlass,
@@ -74,6 +78,8 @@ export function auditedTenant(row: TenantRow) {
     maxVersions: row.max_versions,
     maxPersonas: row.max_personas,
     maxStoredBytes: String(row.max_stored_bytes),
+    guard: auditedGuard(row),
+    serving: auditedServing(row),
     deleted: row.deleted_at !== null,
   };
 }

@@ -13,6 +13,7 @@ import type { Registry } from "../registry.ts";
 import { REASON, requireFields, textViolations, updatedPaths } from "../request-fields.ts";
 import { TENANT_NAME } from "../resource-name.ts";
 import { lockedTenant } from "./locked-tenant.ts";
+import { SERVING_PATHS } from "./serving-columns.ts";
 import {
   ADMIN_PATHS,
   APPROVER_PATHS,
@@ -67,7 +68,12 @@ export async function updateTenant(
       after: auditedTenant(row),
       reason: request.reason,
     });
-    if (isPlatform) return { tenant: tenantWith(row, 0) };
+    if (isPlatform) {
+      if (SERVING_PATHS.some((path) => paths.has(path))) {
+        mutation.emit(await mutation.as(tenant, () => tenantState(mutation.db, row)));
+      }
+      return { tenant: tenantWith(row, 0) };
+    }
     if (APPROVER_PATHS.some((path) => paths.has(path))) {
       mutation.emit(await tenantState(mutation.db, row));
       await releaseReady(mutation);
@@ -77,9 +83,15 @@ export async function updateTenant(
 }
 
 function pathsOf(request: UpdateTenantRequest, present: readonly TenantPath[]): ReadonlySet<TenantPath> {
-  const known = [...ALL_PATHS, "policy", "quotas"];
-  const named = updatedPaths(request.updateMask, known, present);
-  return new Set(ALL_PATHS.filter((path) => named.has(path) || named.has(path.split(".")[0] as string)));
+  const known = new Set(ALL_PATHS.flatMap(pathAndParents));
+  const named = updatedPaths(request.updateMask, [...known], present);
+  return new Set(ALL_PATHS.filter((path) => pathAndParents(path).some((each) => named.has(each))));
+}
+
+/** "a.b.c", "a", "a.b": a message stands for all that is in it. */
+function pathAndParents(path: string): string[] {
+  const parts = path.split(".");
+  return [path, ...parts.slice(1).map((_, i) => parts.slice(0, i + 1).join("."))];
 }
 
 /** @throws ServiceError PERMISSION_DENIED naming the first path that is not the caller's to change */
