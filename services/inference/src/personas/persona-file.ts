@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { guardOfFile, servingOfFile } from "./serving-file.ts";
 
 /** Most personas of one tenant: their composed rows are held in memory. */
 const MAX_PERSONAS = 1000;
@@ -37,6 +38,10 @@ export const personaFile = z
     alphaCap: z.number().min(0).max(1).optional(),
     /** Name of the tenant's active persona; null for none. */
     active: z.string().nullable().default(null),
+    /** How replies are guarded. */
+    guard: guardOfFile,
+    /** What the tenant may take of the worker. */
+    serving: servingOfFile,
     personas: z.array(persona).max(MAX_PERSONAS),
   })
   .superRefine(({ personas, active }, context) => {
@@ -50,7 +55,8 @@ export const personaFile = z
     if (active !== null && !names.has(active)) {
       context.addIssue({ code: "custom", path: ["active"], message: `no persona is named "${active}"` });
     }
-  });
+  })
+  .transform(({ guard, serving, ...file }) => ({ ...file, serving: { ...serving, guard } }));
 
 export type PersonaFile = z.infer<typeof personaFile>;
 export type PersonaDefinition = PersonaFile["personas"][number];

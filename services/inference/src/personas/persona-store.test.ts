@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { EXTRACTOR_VERSION, encodeVector, VECTOR_FORMAT_VERSION } from "@persona-mesh/steering";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { PersonaStore } from "./persona-store.ts";
+import { DEFAULT_SERVING } from "./serving-policy.ts";
 import type { TenantPersonas } from "./tenant-folder.ts";
 
 const MODEL = { modelChecksum: "a".repeat(64), hidden: 4, layers: 3 };
@@ -194,6 +195,76 @@ describe("changes", () => {
     expect(store?.list("acme")).toHaveLength(1);
     expect(store?.list("broken")).toEqual([]);
     expect(told.filter((line) => line.startsWith("broken refused"))).toHaveLength(1);
+  });
+});
+
+describe("what a tenant may take, and how its replies are guarded", () => {
+  const policyFile = (policy: object) => JSON.stringify({ personas: [], ...policy });
+
+  test("are the defaults where its file says nothing, and where there is no tenant", async () => {
+    await tenant("acme", ["loud"]);
+    await open();
+    expect(store?.serving("acme")).toEqual(DEFAULT_SERVING);
+    expect(store?.serving("nobody")).toEqual(DEFAULT_SERVING);
+  });
+
+  test("are what its file says, field by field, and the defaults again when it is gone", async () => {
+    await mkdir(join(root, "acme"));
+    const guard = { observeOnly: true, band: 0.2, step: 0.05, repetition: 0.6, cache: "REPREFILL", twinShare: 0 };
+    await write("acme", "personas.json", policyFile({ guard, serving: { weight: 300, tokensPerMinute: 60_000 } }));
+    await open();
+    expect(store?.serving("acme")).toEqual({
+      weight: 300,
+      maxRunning: Number.POSITIVE_INFINITY,
+      maxWaiting: Number.POSITIVE_INFINITY,
+      tokensPerMinute: 60_000,
+      guard: {
+        observeOnly: true,
+        windowTokens: 32,
+        bandHundredths: 20,
+        stepHundredths: 5,
+        repetitionHundredths: 60,
+        cache: "REPREFILL",
+        twinShareBasisPoints: 0,
+      },
+    });
+    await write("acme", "personas.json", policyFile({ guard: { twinShare: 0.0125, windowTokens: 256 } }));
+    await store?.rescan();
+    expect(store?.serving("acme")).toEqual({
+      ...DEFAULT_SERVING,
+      guard: { ...DEFAULT_SERVING.guard, twinShareBasisPoints: 125, windowTokens: 256 },
+    });
+    await rm(join(root, "acme"), { recursive: true });
+    await store?.rescan();
+    expect(store?.serving("acme")).toEqual(DEFAULT_SERVING);
+  });
+
+  test("are refused out of bounds, too fine, or unknown", async () => {
+    const wrong = [
+      { guard: { windowTokens: 7 } },
+      { guard: { windowTokens: 257 } },
+      { guard: { windowTokens: 8.5 } },
+      { guard: { band: 0.04 } },
+      { guard: { band: 0.155 } },
+      { guard: { step: 0.81 } },
+      { guard: { repetition: 1.01 } },
+      { guard: { cache: "DROP" } },
+      { guard: { twinShare: 0.00005 } },
+      { guard: { twinShare: -1 } },
+      { guard: { sensitivity: 1 } },
+      { serving: { weight: 0 } },
+      { serving: { weight: 1001 } },
+      { serving: { maxRunning: 0 } },
+      { serving: { maxWaiting: 1.5 } },
+      { serving: { tokensPerMinute: -1 } },
+    ];
+    for (const [index, policy] of wrong.entries()) {
+      await mkdir(join(root, `wrong-${index}`));
+      await write(`wrong-${index}`, "personas.json", policyFile(policy));
+    }
+    await open();
+    const refused = told.filter((line) => line.includes("refused")).map((line) => line.split(" ")[0]);
+    expect(refused.sort()).toEqual(wrong.map((_, index) => `wrong-${index}`).sort());
   });
 });
 

@@ -17,7 +17,12 @@ const SETTLE = 10;
 /** A folder that never comes to rest is read all the same. Milliseconds. */
 const LONGEST_SETTLE = 200;
 
-const NO_PERSONAS: TenantPersonas = { personas: new Map(), active: undefined, capHundredths: 0 };
+const NO_PERSONAS: TenantPersonas = {
+  personas: new Map(),
+  active: undefined,
+  capHundredths: 0,
+  serving: DEFAULT_SERVING,
+};
 
 export interface PersonaStoreEvents {
   /** A tenant's personas are in force; none are when its folder is gone. */
@@ -77,8 +82,8 @@ export class PersonaStore implements PersonaCatalog, AsyncDisposable {
     return this.active(tenant);
   }
 
-  serving(): ServingPolicy {
-    return DEFAULT_SERVING;
+  serving(tenant: string): ServingPolicy {
+    return this.#tenants.get(tenant)?.serving ?? DEFAULT_SERVING;
   }
 
   /** A change of the folder is for the calls after it. */

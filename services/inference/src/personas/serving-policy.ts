@@ -2,7 +2,7 @@ import { DEFAULT_GUARD_POLICY, type GuardPolicy } from "@persona-mesh/steering";
 
 /** What a tenant may take of one worker, and how its replies are guarded. */
 export interface ServingPolicy {
-  /** Share of a busy worker's tokens relative to other tenants', at least 1. */
+  /** Share of a busy worker's tokens relative to other tenants', 1 to {@link MAX_WEIGHT}. */
   readonly weight: number;
   /** Replies that run at once; infinite for as many as there are slots. */
   readonly maxRunning: number;
@@ -12,6 +12,9 @@ export interface ServingPolicy {
   readonly tokensPerMinute: number;
   readonly guard: GuardPolicy;
 }
+
+/** By contract. */
+export const MAX_WEIGHT = 1000;
 
 /** Of tenants of which nothing else is said. */
 export const DEFAULT_SERVING: ServingPolicy = {

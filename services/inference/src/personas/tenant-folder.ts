@@ -6,6 +6,7 @@ import { capOf, decodeVector, MAX_VECTOR_FILE_BYTES, toHundredths, versionDigest
 import { z } from "zod";
 import { type LoadedPersona, loadPersona, partsOf, personaName, type ServedModel } from "./loaded-persona.ts";
 import { type PersonaFile, personaFile } from "./persona-file.ts";
+import type { ServingPolicy } from "./serving-policy.ts";
 
 const FILE = "personas.json";
 
@@ -20,6 +21,7 @@ export interface TenantPersonas {
   readonly personas: ReadonlyMap<string, LoadedPersona>;
   readonly active: LoadedPersona | undefined;
   readonly capHundredths: number;
+  readonly serving: ServingPolicy;
 }
 
 /** One tenant's folder: `personas.json` and the vector files that it names. Nothing outside it is ever read. */
@@ -78,7 +80,7 @@ export class TenantFolder {
       await setImmediate();
     }
     const active = file.active === null ? undefined : personas.get(personaName(this.#tenant, file.active));
-    return { personas, active, capHundredths };
+    return { personas, active, capHundredths, serving: file.serving };
   }
 
   async #hasChanged(): Promise<boolean> {

@@ -17,6 +17,7 @@ export interface ServedTenant {
   readonly revocation: "REMOVE" | "END";
   /** Without a word from the registry for longer, its personas are refused. */
   readonly stalenessLimitMs: number;
+  readonly serving: ServingPolicy;
   readonly isDeleted: boolean;
   readonly active: ServedPersona | undefined;
   /** By the persona's name. */
@@ -99,8 +100,8 @@ export class RegistryCatalog implements PersonaCatalog {
       .sort((a, b) => (a.name < b.name ? -1 : 1));
   }
 
-  serving(): ServingPolicy {
-    return DEFAULT_SERVING;
+  serving(tenant: string): ServingPolicy {
+    return this.#tenants.get(tenant)?.serving ?? DEFAULT_SERVING;
   }
 
   standing(persona: LoadedPersona): Standing {

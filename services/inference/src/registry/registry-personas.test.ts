@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { RevocationPolicy, WorkerState } from "@persona-mesh/protocol/registry";
 import { createLogger, openDevTls, type TlsSource } from "@persona-mesh/service";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { DEFAULT_SERVING } from "../personas/serving-policy.ts";
 import {
   personaState,
   revisionWith,
@@ -433,6 +434,19 @@ describe("a start without the registry", () => {
     registry.watch.send(snapshot(20n, [personaState(glad), tenantState({ active: glad })]));
     await until(() => personas.state.kind === "READY", "the registry");
     expect(registry.fetches).toHaveLength(1);
+  });
+
+  test("what tenants may take, and how their replies are guarded, comes from the cache too", async () => {
+    const policy = { guard: { windowTokens: 64, observeOnly: true }, serving: { weight: 300, maxRunning: 2 } };
+    await leave(changeSet(10n, 11n, [tenantState({ active: glad, ...policy })]));
+    const { catalog } = await open();
+    expect(catalog.serving("acme")).toMatchObject({
+      weight: 300,
+      maxRunning: 2,
+      maxWaiting: Number.POSITIVE_INFINITY,
+      guard: { windowTokens: 64, observeOnly: true, bandHundredths: 15 },
+    });
+    expect(catalog.serving("globex")).toBe(DEFAULT_SERVING);
   });
 
   test("what was revoked stays revoked", async () => {

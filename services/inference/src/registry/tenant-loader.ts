@@ -5,6 +5,7 @@ import { type LoadingModel, loadRevision } from "./load-revision.ts";
 import { revisionsOf, type TenantPicture } from "./picture.ts";
 import { ProblemError } from "./problem.ts";
 import type { ServedPersona, ServedTenant } from "./registry-catalog.ts";
+import { servingOf } from "./serving-of.ts";
 import type { NeededVersion, VersionContents } from "./version-contents.ts";
 
 /** Composing holds up every stream: after so long they get their turn. Milliseconds. */
@@ -167,7 +168,8 @@ function personaOf({ name }: PersonaRevision): string {
   return name.split("/").slice(0, 4).join("/");
 }
 
-function policyOf({ capHundredths, revocation, stalenessLimit }: TenantState) {
+function policyOf(state: TenantState) {
+  const { capHundredths, revocation, stalenessLimit } = state;
   const limit =
     stalenessLimit === undefined
       ? DEFAULT_STALENESS
@@ -176,5 +178,6 @@ function policyOf({ capHundredths, revocation, stalenessLimit }: TenantState) {
     capHundredths,
     revocation: revocation === RevocationPolicy.END ? ("END" as const) : ("REMOVE" as const),
     stalenessLimitMs: limit,
+    serving: servingOf(state),
   };
 }
