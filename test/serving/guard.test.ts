@@ -1,5 +1,6 @@
 import type { GenerateEvent } from "@persona-mesh/client";
 import { GuardCause } from "@persona-mesh/protocol";
+import { DEFAULT_GUARD_POLICY, type GuardPolicy } from "@persona-mesh/steering";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { failureOf } from "../support/failure.ts";
 import { personaName, type TestPersona } from "../support/personas.ts";
@@ -159,4 +160,43 @@ test("an unsteered reply is watched, and has no alpha to lower", async () => {
     expect([event.alphaBeforeHundredths, event.alphaAfterHundredths]).toEqual([0, 0]);
   }
   expect(finished.coherence?.score).toBeGreaterThan(0);
+});
+
+describe("a tenant's policy", () => {
+  /** In force when the worker says so: the personas are the same before and after. */
+  const cast = async (guard: Readonly<Record<string, unknown>>, policy: Partial<GuardPolicy>) => {
+    await stage.cast([STRONG, FAINT], { context: "INTERNAL", guard });
+    const inForce = () => stage.mesh.running.worker.personas.serving("acme").guard;
+    await expect.poll(inForce).toEqual({ ...DEFAULT_GUARD_POLICY, ...policy });
+  };
+
+  test("decides on window and step", async () => {
+    await cast({ windowTokens: 64, step: 0.3 }, { windowTokens: 64, stepHundredths: 30 });
+    const { guardEvents } = (await stage.client.generateText(long(AS_STRONG))).finished;
+    expect(guardEvents[0]).toMatchObject({ afterTokens: 64, alphaBeforeHundredths: 80, alphaAfterHundredths: 50 });
+  });
+
+  test("may leave every reply as it is", async () => {
+    await cast({ observeOnly: true }, { observeOnly: true });
+    const { guardEvents, alphas } = (await stage.client.generateText(long(AS_STRONG))).finished;
+    expect(guardEvents.length).toBeGreaterThan(0);
+    expect(alphas).toMatchObject([{ fromToken: 0, alphaHundredths: 80 }]);
+  });
+
+  test("has what was written at a higher alpha computed anew: another reply from then on, and none before", async () => {
+    const replyWith = async (cache: "KEEP" | "REPREFILL") => {
+      await cast({ cache }, { cache });
+      return fingerprint(await stage.client.generateText(long(AS_STRONG)));
+    };
+    const kept = await replyWith("KEEP");
+    const refilled = await replyWith("REPREFILL");
+    expect(await replyWith("REPREFILL")).toEqual(refilled);
+    // The first window's event is after 32 tokens; the step after it reads the new keys and values.
+    expect(kept.entropies.findIndex((bits, at) => bits !== refilled.entropies[at])).toBe(32);
+  });
+
+  test("gives every steered reply a twin", async () => {
+    await cast({ twinShare: 1 }, { twinShareBasisPoints: 10_000 });
+    expect((await stage.client.generateText(ask("Where is it?", { as: AS_FAINT }))).finished.twin?.tokens).toBe(24);
+  });
 });
