@@ -181,6 +181,17 @@ test("figures count what was asked for", async () => {
   expect(after.get("persona_inference_kv_utilization")).toBe(0);
 });
 
+test("reading the prompt's log-probabilities first is no time in the queue", async () => {
+  const request = ask("Hello ".repeat(200), { maxTokens: 1, promptLogProbs: true });
+  const begun = performance.now();
+  const { finished } = await client.generateText(request, { requestId: "read-first" });
+  const whole = performance.now() - begun;
+  const queue = (await traceOf("read-first")).find(({ name }) => name === "queue") as ReceivedSpan;
+  expect(queue.end - queue.start).toBeCloseTo(finished.queueMillis, 1);
+  // The prompt is read twice, and the reply is one token: waiting would be about half of it.
+  expect(finished.queueMillis).toBeLessThan(whole / 4);
+});
+
 test("what guard and twin found is in the trace and in the figures", async () => {
   const before = await scrape();
   const request = ask("Where is my parcel?", {

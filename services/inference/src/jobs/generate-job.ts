@@ -145,6 +145,11 @@ export class GenerateJob implements GeneratingJob {
     return this.#measured;
   }
 
+  /** It is about to stand in the queue: what its call did before is no waiting. */
+  queued(): void {
+    this.#clock.queue();
+  }
+
   prefixFound({ cachedTokens }: { readonly cachedTokens: number }): void {
     this.#cachedTokens = cachedTokens;
     this.#clock.start();

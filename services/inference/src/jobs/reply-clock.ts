@@ -10,10 +10,15 @@ export interface ReplyTimes {
 
 /** Notes the moments of a reply, each once: later calls change nothing. */
 export class ReplyClock {
-  readonly #queued = performance.now();
+  readonly #made = performance.now();
+  #queued: number | undefined;
   #started: number | undefined;
   #firstToken: number | undefined;
   #ended: number | undefined;
+
+  queue(): void {
+    this.#queued ??= performance.now();
+  }
 
   start(): void {
     this.#started ??= performance.now();
@@ -27,10 +32,10 @@ export class ReplyClock {
     this.#ended ??= performance.now();
   }
 
-  /** As of now, for a reply that has not ended. */
+  /** As of now, for a reply that has not ended. One that never got into the queue was there when it was made. */
   times(): ReplyTimes {
     return {
-      queued: this.#queued,
+      queued: this.#queued ?? this.#made,
       ...(this.#started === undefined ? {} : { started: this.#started }),
       ...(this.#firstToken === undefined ? {} : { firstToken: this.#firstToken }),
       ended: this.#ended ?? performance.now(),

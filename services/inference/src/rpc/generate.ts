@@ -46,7 +46,10 @@ export async function* generate(
     const read = request.promptLogProbs ? await readPrompt(worker, context, prompt, settings, jobs) : undefined;
     // A signal that has fired already would never tell the listener.
     context.signal.throwIfAborted();
-    for (const job of jobs) worker.engine.submit(job);
+    for (const job of jobs) {
+      job.queued();
+      worker.engine.submit(job);
+    }
     context.signal.addEventListener("abort", cancel, { once: true });
     for await (const [choice, event] of interleave(jobs.map(({ events }) => events))) {
       const job = jobs[choice] as GenerateJob;
