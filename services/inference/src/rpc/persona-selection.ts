@@ -74,10 +74,11 @@ function sourceOf(
 /** The persona as of one revision, as long as that is one served. @param revision - "NAME/revisions/REVISION" */
 function pinned(personas: Worker["personas"], tenant: string, revision: string): LoadedPersona {
   const name = revision.replace(/\/revisions\/[^/]*$/, "");
+  // First, as a released revision in trouble is no concern of a call that pins the active one.
+  const active = activeOf(personas, tenant, name);
+  if (active?.revisionName === revision) return active;
   const released = personas.find(tenant, name);
-  for (const served of [released, activeOf(personas, tenant, name)]) {
-    if (served?.revisionName === revision) return served;
-  }
+  if (released?.revisionName === revision) return released;
   if (released === undefined) throw new ServiceError("PERSONA_NOT_FOUND", "the caller's tenant has no such persona");
   const served = released.revisionName;
   throw new ServiceError("REVISION_NOT_SERVED", `this worker serves ${served}, not ${revision}`, {
