@@ -151,6 +151,7 @@ it.each([
   [["version", "revoke", VERSION, "--yes"], "OPTIONS_CONFLICT"],
   [["tenant", "update", "acme"], "OPTIONS_CONFLICT"],
   [["tenant", "update", "acme", "--max-vectors", "5", "--context", "internal"], "OPTIONS_CONFLICT"],
+  [["tenant", "update", "acme", "--weight", "5", "--guard-observe-only"], "OPTIONS_CONFLICT"],
   [["tenant", "create", "Acme"], "NAME_INVALID"],
   [["persona", "create", "x"], "OPTIONS_CONFLICT"],
   [["version", "evaluate", VERSION, "--alpha-min", "0"], "OPTIONS_CONFLICT"],
