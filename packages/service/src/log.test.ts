@@ -1,3 +1,5 @@
+import { spawn } from "node:child_process";
+import { once } from "node:events";
 import { create } from "@bufbuild/protobuf";
 import { GenerateRequestSchema } from "@persona-mesh/protocol";
 import { expect, test } from "vitest";
@@ -62,4 +64,24 @@ test("a value that refers to itself ends", () => {
   const loop: Record<string, unknown> = { id: 1 };
   loop["self"] = loop;
   expect(logged({ loop }).text).toContain("[nested]");
+});
+
+test("a service whose log has lost its reader goes on, and ends when it wants to", async () => {
+  const module = new URL("./log.ts", import.meta.url).href;
+  const program = `
+    const { createLogger } = await import(${JSON.stringify(module)});
+    const log = createLogger("orphan", "info");
+    log.info("first");
+    process.stdin.once("data", () => {
+      for (let i = 0; i < 100; i++) log.info({ i }, "nobody reads this");
+      process.exit(7);
+    });
+  `;
+  const child = spawn(process.execPath, ["--input-type=module", "-e", program], { stdio: ["pipe", "pipe", "inherit"] });
+  const ended = once(child, "exit");
+  const [line] = await once(child.stdout, "data");
+  expect(JSON.parse(String(line))).toMatchObject({ name: "orphan", msg: "first" });
+  child.stdout.destroy();
+  child.stdin.write("go on\n");
+  expect(await ended).toEqual([7, null]);
 });

@@ -24,7 +24,7 @@ export function createLogger(name: string, level: LogLevel, destination?: Destin
     },
     serializers: { err: (error: unknown) => (error instanceof Error ? stdSerializers.err(error) : error) },
   };
-  const logger = destination === undefined ? pino(options) : pino(options, destination);
+  const logger = pino(options, destination ?? standardOutput());
   // pino formats the fields of each line but not those that a child carries; children inherit this function.
   const { child } = logger;
   logger.child = function scrubbedChild(this: typeof logger, bindings: object, childOptions?: never) {
@@ -32,6 +32,18 @@ export function createLogger(name: string, level: LogLevel, destination?: Destin
   } as never;
   return logger;
 }
+
+/**
+ * Lines go out as they come: none waits for the end of the process. Not pino's own destination, whose last flush tries again for ever
+ * where the reader has gone.
+ */
+function standardOutput(): DestinationStream {
+  // Whoever read the log is gone: that costs the lines, not the service.
+  if (!process.stdout.listeners("error").includes(ignore)) process.stdout.on("error", ignore);
+  return { write: (line) => void process.stdout.write(line) };
+}
+
+function ignore(): void {}
 
 /**
  * What may be logged of a value. Log calls pass numbers, ids and names; this is for the day when one passes more:
