@@ -7,6 +7,7 @@ import { decodeBench } from "./benches/decode.ts";
 import { guardBench } from "./benches/guard.ts";
 import { importBench } from "./benches/import.ts";
 import { loadBench } from "./benches/load.ts";
+import { longContextBench } from "./benches/long-context.ts";
 import { peersBench } from "./benches/peers.ts";
 import { prefillBench } from "./benches/prefill.ts";
 import { propagationBench } from "./benches/propagation.ts";
@@ -27,6 +28,7 @@ const BENCHES: readonly Bench[] = [
   loadBench,
   soakBench,
   guardBench,
+  longContextBench,
 ];
 
 const HELP = `Usage: npm run bench -- NAME [--json] [OPTIONS]

@@ -4,7 +4,7 @@ import { fileURLToPath } from "node:url";
 import { InferenceClient } from "@persona-mesh/client";
 import { ServiceProcess } from "@persona-mesh/local";
 import type { GetModelResponse } from "@persona-mesh/protocol";
-import { ensureDevKeys, signDevToken } from "@persona-mesh/service";
+import { ensureDevKeys, PLATFORM_TENANT, signDevToken } from "@persona-mesh/service";
 import { randomVersion } from "../mesh/random-version.ts";
 
 const MAIN = fileURLToPath(new URL("../../../services/inference/src/main.ts", import.meta.url));
@@ -65,6 +65,12 @@ export class ServedWorker implements AsyncDisposable {
   /** Of an operator. */
   token(tenant: string): Promise<string> {
     return tokenOf(this.#settings, tenant);
+  }
+
+  /** Of a service of the platform: captures, and personas in the request. */
+  async serviceToken(): Promise<string> {
+    const keys = await ensureDevKeys(this.#settings.directory);
+    return signDevToken(keys, { subject: "bench", tenant: PLATFORM_TENANT, roles: ["service"] });
   }
 
   personas(tenant: string): string[] {
