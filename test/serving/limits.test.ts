@@ -62,6 +62,16 @@ test("a full queue refuses the next one with QUEUE_FULL and when to come again; 
   await expectIdle();
 });
 
+test("a call of more replies than there is room for is refused whole, and nothing of it runs", async () => {
+  const seen: string[] = [];
+  const whole = async () => {
+    for await (const { event } of stage.client.generateChoices({ ...endless, n: 16 })) seen.push(event.case);
+  };
+  expect(await failureOf(whole())).toMatchObject({ reason: "QUEUE_FULL" });
+  expect(seen).toEqual([]);
+  await expectIdle();
+});
+
 test("a deadline that passes while the call waits: it leaves the queue", async () => {
   const running = await occupy();
   const late = failureOf(stage.client.generateText(endless, { timeoutMs: 300 }));

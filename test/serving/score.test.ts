@@ -183,10 +183,24 @@ describe("limits", () => {
     expect(failure.reason).toBe("PROMPT_TOO_LONG");
   });
 
+  test("every wrong field is named at once, and a set's name may have 128 characters", async () => {
+    const named = (length: number) => ({ name: "😀".repeat(length), ids: [5] });
+    const prompt = textPrompt("hello");
+    const { tokenSets } = await stage.client.score({ prompt, tokenSets: [named(128)] });
+    expect(tokenSets[0]?.name).toBe(named(128).name);
+    const continuations = new Array(65).fill(textOf("a"));
+    const wrong = stage.client.score({ prompt, continuations, tokenSets: [named(129)], persona: { gain: -1 } });
+    const fields = (await failureOf(wrong)).fieldViolations.map(({ field }) => field);
+    expect(fields.sort()).toEqual(["continuations", "persona.gain", "token_sets[0].name"]);
+  });
+
   test.each([
     ["nothing to score", {}, "continuations"],
     ["65 continuations", { continuations: new Array(65).fill(textOf("a")) }, "continuations"],
     ["65 sets", { tokenSets: new Array(65).fill({ name: "a", ids: [5] }) }, "token_sets"],
+    ["a set's name of 129 characters", { tokenSets: [{ name: "x".repeat(129), ids: [5] }] }, "token_sets[0].name"],
+    ["65,537 ids", { tokenSets: [{ name: "a", ids: new Array(65_537).fill(5) }] }, "token_sets"],
+    ["a gain over 1", { tokenSets: [{ name: "a", ids: [5] }], persona: { gain: 1.01 } }, "persona.gain"],
     ["an empty continuation", { continuations: [textOf("a"), textOf("")] }, "continuations[1]"],
     ["a continuation of nothing", { continuations: [{}] }, "continuations[0]"],
   ])("%s is refused", async (_, request, field) => {
