@@ -60,6 +60,56 @@ describe("generateText", () => {
   });
 });
 
+describe("generateTexts", () => {
+  const choice = (of: number, pieces: readonly string[]) => replyOf(pieces).map((event) => ({ ...event, choice: of }));
+
+  it("puts interleaved events together by their choice", async () => {
+    const [first, second] = [choice(0, ["a", "b"]), choice(1, ["c", "d", "e"])];
+    const { client } = await workerAnd({
+      generate: async function* () {
+        for (let at = 0; at < second.length; at++)
+          yield* [second[at], first[at]].filter((event) => event !== undefined);
+      },
+    });
+    const replies = await client.generateTexts({ ...HELLO, n: 2 });
+    expect(replies.map(({ text }) => text)).toEqual(["ab", "cde"]);
+    expect(replies.map(({ finished }) => finished.completionTokens)).toEqual([2, 3]);
+  });
+
+  it("refuses a stream in which a choice has no end", async () => {
+    const { client } = await workerAnd({
+      generate: async function* () {
+        yield* choice(0, ["a"]);
+        yield* choice(1, ["b"]).slice(0, -1);
+      },
+    });
+    await expect(client.generateTexts({ ...HELLO, n: 2 })).rejects.toMatchObject({ reason: "RESPONSE_INVALID" });
+  });
+
+  it("is for several replies: generate gives one", async () => {
+    const { client } = await workerAnd({});
+    await expect(client.generateText({ ...HELLO, n: 2 })).rejects.toThrow(RangeError);
+  });
+
+  it("joins a long prompt's log-probabilities, which come in pieces", async () => {
+    const [started, ...rest] = replyOf(["a"]);
+    const piece = (...ids: number[]) =>
+      ({ event: { case: "promptLogProbs", value: { tokens: ids.map((id) => ({ id, logProb: -id })) } } }) as const;
+    const { client } = await workerAnd({
+      generate: async function* () {
+        if (started) yield started;
+        yield* [piece(1, 2), piece(3), ...rest];
+      },
+    });
+    const [reply] = await client.generateTexts({ ...HELLO, promptLogProbs: true });
+    expect(reply?.promptTokens.map(({ id, logProb }) => [id, logProb])).toEqual([
+      [1, -1],
+      [2, -2],
+      [3, -3],
+    ]);
+  });
+});
+
 describe("generate", () => {
   it("cancels the call at the worker when the loop is left", async () => {
     let cancelled = false;
