@@ -8,6 +8,7 @@ import { guardBench } from "./benches/guard.ts";
 import { importBench } from "./benches/import.ts";
 import { loadBench } from "./benches/load.ts";
 import { longContextBench } from "./benches/long-context.ts";
+import { loraBench } from "./benches/lora.ts";
 import { peersBench } from "./benches/peers.ts";
 import { prefillBench } from "./benches/prefill.ts";
 import { propagationBench } from "./benches/propagation.ts";
@@ -29,6 +30,7 @@ const BENCHES: readonly Bench[] = [
   soakBench,
   guardBench,
   longContextBench,
+  loraBench,
 ];
 
 const HELP = `Usage: npm run bench -- NAME [--json] [OPTIONS]
