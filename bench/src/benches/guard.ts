@@ -1,4 +1,4 @@
-import { writeFile } from "node:fs/promises";
+import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { InferenceClient } from "@persona-mesh/client";
@@ -7,7 +7,8 @@ import { ensureDevKeys, PLATFORM_TENANT, signDevToken } from "@persona-mesh/serv
 import { readDesk, STARTER } from "../../../demo/src/desk.ts";
 import type { Figure } from "../figure.ts";
 import { loopFigures } from "../guard/loop-figures.ts";
-import { setStage } from "../guard/stage.ts";
+import { refillFigures } from "../guard/refill-figures.ts";
+import { type GuardStage, setStage } from "../guard/stage.ts";
 import { sweepAll } from "../guard/sweep.ts";
 import { sweepFigures } from "../guard/sweep-figures.ts";
 import { sweepPlot } from "../guard/sweep-plot.ts";
@@ -34,11 +35,44 @@ export const guardBench: Bench = {
 
 async function measure(replies: number, { directory, onProgress, options }: BenchContext): Promise<Figure[]> {
   onProgress("importing the starter model, starting a worker, learning two personas");
-  const model = await importCheckpoint(fileURLToPath(STARTER), join(directory, "starter"));
-  const home = join(directory, "worker");
+  const model = (await importCheckpoint(fileURLToPath(STARTER), join(directory, "starter"))).directory;
+  const figures = await onWorker(
+    { home: join(directory, "worker"), model, cache: "KEEP", onProgress },
+    async (stage) => {
+      const trips = [...(await falseTrips(stage)), ...(await tripsWithinRange(stage))];
+      const loops = await loopFigures(stage);
+      const swept = await sweepAll(stage, replies);
+      if (options["svg"]) await writeFile(options["svg"], sweepPlot(swept));
+      const refills = await refillFigures(stage, "KEEP");
+      return [...trips, ...loops, ...sweepFigures(swept), ...refills, ...(await twinCost(stage))];
+    },
+  );
+  const refilled = await onWorker(
+    { home: join(directory, "refilling"), model, cache: "REPREFILL", onProgress },
+    (stage) => refillFigures(stage, "REPREFILL"),
+  );
+  return [...figures, ...refilled];
+}
+
+interface WorkerSettings {
+  /** Its folder. */
+  readonly home: string;
+  readonly model: string;
+  /** By the policy of the platform's tenant, whose services bench. */
+  readonly cache: "KEEP" | "REPREFILL";
+  readonly onProgress: (text: string) => void;
+}
+
+async function onWorker(
+  { home, model, cache, onProgress }: WorkerSettings,
+  run: (stage: GuardStage) => Promise<Figure[]>,
+): Promise<Figure[]> {
+  const policy = join(home, "personas", PLATFORM_TENANT);
+  await mkdir(policy, { recursive: true });
+  await writeFile(join(policy, "personas.json"), JSON.stringify({ guard: { cache }, personas: [] }));
   await using worker = await ServedWorker.start({
     directory: home,
-    model: model.directory,
+    model,
     tenants: [],
     personasPerTenant: 0,
     flags: { slots: "16" },
@@ -47,10 +81,6 @@ async function measure(replies: number, { directory, onProgress, options }: Benc
   const caller = { subject: "bench", tenant: PLATFORM_TENANT, roles: ["service" as const] };
   const token = await signDevToken(await ensureDevKeys(home), caller);
   using client = new InferenceClient({ address: worker.process.address, token });
-  const stage = await setStage(client, readDesk(), onProgress);
-  const trips = [...(await falseTrips(stage)), ...(await tripsWithinRange(stage))];
-  const loops = await loopFigures(stage);
-  const swept = await sweepAll(stage, replies);
-  if (options["svg"]) await writeFile(options["svg"], sweepPlot(swept));
-  return [...trips, ...loops, ...sweepFigures(swept), ...(await twinCost(stage))];
+  // Awaited here: worker and client end with this function.
+  return await run(await setStage(client, readDesk(), onProgress));
 }

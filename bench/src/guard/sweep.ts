@@ -82,7 +82,7 @@ async function sweep(stage: GuardStage, series: Series, options: SweepOptions): 
     points.push({
       alpha,
       coherence: meanCoherence(scored, baseline),
-      lateCoherence: meanCoherence(scored.map(late), baseline),
+      lateCoherence: lateCoherence(scored, baseline),
       entropyRatio: means(({ finished }) => finished.coherence?.entropyRatio),
       kl: means(({ finished }) => finished.twin?.meanKl),
       repetition: means(({ finished }) => finished.repetition),
@@ -97,6 +97,11 @@ async function unsteeredBaseline({ client, desk }: GuardStage): Promise<Coherenc
   const condition = { persona: unsteered, temperature: TEMPERATURE, observeOnly: true, twin: false };
   const replies = await guardedReplies(client, desk, { ...condition, replies: BASELINE_REPLIES });
   return coherenceBaseline(await scoreUnsteered(client, desk, replies, new AbortController().signal));
+}
+
+/** Mean score of the ends of replies. */
+export function lateCoherence(replies: readonly ScoredReply[], baseline: CoherenceBaseline): number {
+  return meanCoherence(replies.map(late), baseline);
 }
 
 function late({ tokenIds, entropies, logProbs }: ScoredReply): ScoredReply {

@@ -9,16 +9,12 @@ const ALPHA = 0.2;
 
 /** Throughput that twins cost, where there is room for all of them: half of the slots write, the others read. */
 export async function twinCost({ client, desk, tones, onProgress }: GuardStage): Promise<Figure[]> {
-  const persona = (reply: number) => tones[reply % tones.length]?.persona(ALPHA, reply) ?? {};
+  const [tone] = tones;
+  if (tone === undefined) throw new Error("twins need something that is steered");
+  const persona = (reply: number) => tone.persona(ALPHA, reply);
   const seconds = async (twin: boolean, from: number) => {
     const started = performance.now();
-    const condition = {
-      persona: () => persona(ALPHA),
-      temperature: TEMPERATURE,
-      observeOnly: true,
-      from,
-      replies: REPLIES,
-    };
+    const condition = { persona, temperature: TEMPERATURE, observeOnly: true, from, replies: REPLIES };
     const replies = await guardedReplies(client, desk, { ...condition, twin });
     const compared = replies.reduce((sum, { finished }) => sum + (finished.twin?.tokens ?? 0), 0);
     const written = replies.reduce((sum, { tokens }) => sum + tokens.length, 0);
