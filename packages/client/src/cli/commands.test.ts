@@ -114,6 +114,35 @@ describe("generate", () => {
     });
   });
 
+  it("sends what the options say of penalties, lengths, revision and guard", async () => {
+    const penalties = ["--repetition-penalty", "1.2", "--presence-penalty", "-0.5", "--frequency-penalty", "0.25"];
+    const biases = ["--logit-bias", "7=-100", "--logit-bias", "9=1.5"];
+    const ends = ["--min-tokens", "3", "--stop-token", "5", "--stop-token", "6"];
+    const told = ["--json", "--logprobs", "4", "--prompt-logprobs", "--no-twin", "--guard-observe"];
+    const worn = ["--persona", "cheerful", "--revision", "12", "--gain", "0.5"];
+    const { code, stdout } = await run(["generate", "Hi", ...penalties, ...biases, ...ends, ...told, ...worn]);
+    expect(code).toBe(0);
+    expect(JSON.parse(stdout).logProbs[0]).toMatchObject({ id: expect.any(Number), logProb: expect.any(Number) });
+    const selector = { case: "revision", value: "tenants/acme/personas/cheerful/revisions/12" };
+    expect(requests[0]).toMatchObject({
+      persona: { selector, gain: 0.5 },
+      sampling: {
+        repetitionPenalty: 1.2,
+        presencePenalty: -0.5,
+        frequencyPenalty: 0.25,
+        logitBias: [
+          { id: 7, bias: -100 },
+          { id: 9, bias: 1.5 },
+        ],
+      },
+      minTokens: 3,
+      stopTokenIds: [5, 6],
+      topLogProbs: 4,
+      promptLogProbs: true,
+      guard: { twin: false, observeOnly: true, twinActs: false },
+    });
+  });
+
   it("leaves everything that was not said to the worker", async () => {
     await run(["generate", "Hi", "--raw"]);
     const [request] = requests;

@@ -50,7 +50,7 @@ export function addGenerateOptions(command: Command): Command {
     .option("--top-p <share>", "keep the most likely tokens up to this mass", decimal(0, 1))
     .option("--min-p <share>", "keep tokens at least this share as likely as the most likely", decimal(0, 1))
     .option("--seed <n>", "the same seed gives the same text (default: random)", seed)
-    .option("--repetition-penalty <r>", "over 1: tokens of prompt and reply are less likely again", decimal(0.01, 10))
+    .option("--repetition-penalty <r>", "over 1: tokens of prompt and reply are less likely again", decimal(0.001, 10))
     .option("--presence-penalty <p>", "taken from the logits of tokens in the reply", decimal(-2, 2))
     .option("--frequency-penalty <p>", "the same, for every time that a token is in it", decimal(-2, 2))
     .option("--logit-bias <id=bias>", "added to a token's logit, -100 rules it out; may be repeated", logitBias)

@@ -7,6 +7,7 @@ import { UsageError } from "./failure.ts";
 /** Which persona a command wears. */
 export interface PersonaOptions {
   persona?: string;
+  revision?: string;
   active?: true;
   unsteered?: true;
   follow?: true;
@@ -24,6 +25,11 @@ export function addPersonaOptions(command: Command, { unsteered }: { unsteered: 
         "--persona <name>",
         'a persona of the tenant, "cheerful" or "tenants/acme/personas/cheerful"',
       ).conflicts(others("active", "unsteered")),
+    )
+    .addOption(
+      new Option("--revision <revision>", "with --persona: this revision of it or none").conflicts(
+        others("active", "unsteered"),
+      ),
     )
     .addOption(new Option("--active", "the tenant's active persona").conflicts(others("persona", "unsteered")));
   if (unsteered) {
@@ -47,7 +53,13 @@ export function personaSelector(options: PersonaOptions, tenant: string | undefi
   }
   const gain = options.gain === undefined ? {} : { gain: options.gain };
   if (options.persona !== undefined) {
-    return { selector: { case: "name", value: personaName(options.persona, tenant) }, ...gain };
+    const name = personaName(options.persona, tenant);
+    const { revision } = options;
+    if (revision === undefined) return { selector: { case: "name", value: name }, ...gain };
+    return { selector: { case: "revision", value: `${name}/revisions/${revision}` }, ...gain };
+  }
+  if (options.revision !== undefined) {
+    throw new UsageError("OPTIONS_CONFLICT", "--revision needs --persona: it is a revision of that persona");
   }
   if (options.active) {
     return { selector: { case: "active", value: { follow: options.follow === true } }, ...gain };

@@ -9,6 +9,7 @@ export interface ReplyOptions {
   promptLogprobs?: true;
   twin?: boolean;
   twinActs?: true;
+  guardObserve?: true;
 }
 
 const MAX_CHOICES = 16;
@@ -22,13 +23,22 @@ export function addReplyOptions(command: Command): Command {
     .option("--prompt-logprobs", "with --json: log-probabilities of the prompt's tokens")
     .option("--twin", "compare with an unsteered twin (default: drawn by the tenant's policy)")
     .option("--no-twin", "no twin")
-    .option("--twin-acts", "divergence from the twin lowers alpha too");
+    .option("--twin-acts", "divergence from the twin lowers alpha too")
+    .option("--guard-observe", "the guard reports and leaves alpha as it is; needs the role service");
 }
 
-export function replyRequest({ n, logprobs, promptLogprobs, twin, twinActs }: ReplyOptions): Partial<GenerateInit> {
+export function replyRequest({
+  n,
+  logprobs,
+  promptLogprobs,
+  twin,
+  twinActs,
+  guardObserve,
+}: ReplyOptions): Partial<GenerateInit> {
   const guard = {
     ...(twin === undefined ? {} : { twin }),
     ...(twinActs === undefined ? {} : { twinActs }),
+    ...(guardObserve === undefined ? {} : { observeOnly: true }),
   };
   return {
     ...(n === undefined ? {} : { n }),
