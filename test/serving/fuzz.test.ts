@@ -65,12 +65,16 @@ test(`${CALLS} random calls with random ends leave nothing behind, and change no
     );
     const names = tenant === "acme" ? ACME : GLOBEX;
     const as = pick("", ...names.map(({ name }) => personaName(tenant, name)), personaName("globex", "calm"));
+    const maxTokens = 1 + below(40);
     return ask("", {
       prompt: prompt as object,
       as,
       gain: pick(0, 0.5, 1),
       seed: BigInt(below(1 << 30)),
-      maxTokens: 1 + below(40),
+      maxTokens,
+      minTokens: pick(0, 0, below(maxTokens + 1)),
+      stopTokenIds: pick([], [below(1000)]),
+      promptLogProbs: next() < 0.1,
       stop: pick([], ["e"], ["\n", "zz"]),
       ignoreEos: pick(true, false),
       topLogProbs: pick(0, 0, 20),
@@ -79,6 +83,10 @@ test(`${CALLS} random calls with random ends leave nothing behind, and change no
         topK: pick(0, 1, 40, 100_000),
         topP: pick(1, 0.9, 1e-3),
         minP: pick(0, 0.1),
+        repetitionPenalty: pick(1, 1, 1.3),
+        presencePenalty: pick(0, 0, -0.5),
+        frequencyPenalty: pick(0, 0, 0.4),
+        logitBias: pick([], [], [{ id: below(1000), bias: -100 }]),
       },
     });
   };
