@@ -65,6 +65,30 @@ describe("what a row says of its tokens does not depend, by a single bit, on the
       }
     }
   });
+
+  test.each([2, 3, 4, 8, 16])("of the full logits, in batches of %d", async (size) => {
+    for (const group of groups(size)) {
+      const together = await heads.allLogits(rowsOf(group));
+      for (const [index, row] of group.entries()) {
+        expect(together[index]).toEqual(await heads.logits(hidden[row] as Float32Array));
+      }
+    }
+  });
+});
+
+test("the likeliest tokens of more rows than slots are those of the top head, most likely first", async () => {
+  const flat = Float32Array.from(hidden.slice(0, 40).flatMap((row) => [...row]));
+  const found = await heads.likeliest(flat, 5);
+  expect(found).toHaveLength(40);
+  for (const [index, tokens] of found.entries()) {
+    const logits = await heads.logits(hidden[index] as Float32Array);
+    const ranked = Array.from(logits.keys()).sort((a, b) => (logits[b] as number) - (logits[a] as number) || a - b);
+    expect(tokens.map(({ id }) => id)).toEqual(ranked.slice(0, 5));
+    const total = Math.log(logits.reduce((sum, logit) => sum + Math.exp(logit), 0));
+    tokens.forEach(({ id, logProb }) => {
+      expect(logProb).toBeCloseTo((logits[id] as number) - total, 4);
+    });
+  }
 });
 
 test("the top candidates, the full logits and the scores tell of the same distribution", async () => {
