@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { Guard } from "./guard.ts";
-import { entropyRatio, guardBand } from "./guard-band.ts";
+import { bandOf, entropyRatio, guardBand, measureWindows } from "./guard-band.ts";
 import { DEFAULT_GUARD_POLICY } from "./guard-policy.ts";
 import { naturalReplies, naturalReply } from "./testing/guard-replies.ts";
 import { reasonOf } from "./testing/support.ts";
@@ -56,6 +56,15 @@ describe("a band", () => {
     expect(repetition).toBeGreaterThan(0.6);
     const loop = { tokens: new Array(64).fill(1), entropies: new Array(64).fill(1) };
     expect(guardBand(new Array(30).fill(loop), POLICY).repetition).toBe(0.95);
+  });
+
+  test("follows from what was measured once, for every policy of the same window", () => {
+    const replies = naturalReplies(60, 4);
+    const measured = measureWindows(replies, 32);
+    for (const policy of [POLICY, { ...POLICY, bandHundredths: 90, repetitionHundredths: 40 }]) {
+      expect(bandOf(measured, policy)).toEqual(guardBand(replies, policy));
+    }
+    expect(() => bandOf(measured, { ...POLICY, windowTokens: 16 })).toThrow(RangeError);
   });
 
   test("needs replies as long as some window", () => {

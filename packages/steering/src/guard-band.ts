@@ -60,58 +60,19 @@ const ENTROPY_FLOOR_NATS = 0.01;
  * @throws SteeringError BASELINE_INVALID when too few replies have even the shortest window; SHAPE_MISMATCH;
  *   SCORE_INPUT_INVALID for entropies that are none
  */
-export function guardBand(
-  replies: readonly BaselineReply[],
-  policy: Pick<GuardPolicy, "windowTokens" | "bandHundredths" | "repetitionHundredths">,
-): GuardBand {
-  const { windowTokens } = policy;
-  const [shortest] = GUARD_POLICY_BOUNDS.windowTokens;
-  let measuredTokens = windowTokens;
-  let seen = extremes(replies, measuredTokens);
-  while (seen.length < MIN_BAND_REPLIES && measuredTokens > shortest) {
-    measuredTokens = Math.max(shortest, measuredTokens >> 1);
-    seen = extremes(replies, measuredTokens);
-  }
-  if (seen.length < MIN_BAND_REPLIES) {
-    const message = `${seen.length} replies are as long as a window of ${shortest} tokens; a guard's baseline needs ${MIN_BAND_REPLIES}`;
-    throw new SteeringError("BASELINE_INVALID", message, { replies: seen.length, limit: MIN_BAND_REPLIES });
-  }
-  const meanEntropy = seen.reduce((sum, { mean }) => sum + mean, 0) / seen.length;
-  const half = Math.max(MIN_HALF_WIDTH, (meanEntropy * policy.bandHundredths) / 100);
-  // On the logarithm, as an entropy is compared by its ratio and never below 0.
-  const toLog = (entropy: number) => Math.log(entropy + ENTROPY_FLOOR_NATS);
-  const highest =
-    Math.exp(
-      tailBound(
-        seen.map(({ high }) => toLog(high)),
-        TRIP_SHARE,
-      ),
-    ) - ENTROPY_FLOOR_NATS;
-  const lowest =
-    Math.exp(
-      -tailBound(
-        seen.map(({ low }) => -toLog(low)),
-        TRIP_SHARE,
-      ),
-    ) - ENTROPY_FLOOR_NATS;
-  const repeated = tailBound(
-    seen.map(({ repetition }) => repetition),
-    TRIP_SHARE,
-  );
-  return {
-    windowTokens,
-    meanEntropy,
-    low: Math.min(meanEntropy - half, lowest),
-    high: Math.max(meanEntropy + half, highest),
-    repetition: Math.min(MAX_REPETITION, Math.max(policy.repetitionHundredths / 100, repeated)),
-    measuredTokens,
-    replies: seen.length,
-  };
+export function guardBand(replies: readonly BaselineReply[], policy: BandPolicy): GuardBand {
+  return bandOf(measureWindows(replies, policy.windowTokens), policy);
 }
 
-/** A window's mean entropy over the baseline's; finite also for a model without any. */
-export function entropyRatio(entropy: number, { meanEntropy }: Pick<GuardBand, "meanEntropy">): number {
-  return (entropy + ENTROPY_FLOOR_NATS) / (meanEntropy + ENTROPY_FLOOR_NATS);
+/** What of a policy a band depends on. */
+export type BandPolicy = Pick<GuardPolicy, "windowTokens" | "bandHundredths" | "repetitionHundredths">;
+
+/** What the windows of unsteered replies are like: all that a band is made from, and what takes time to find. */
+export interface WindowStatistics {
+  readonly windowTokens: number;
+  readonly measuredTokens: number;
+  /** Of every reply that has such a window. */
+  readonly extremes: readonly ReplyExtremes[];
 }
 
 interface ReplyExtremes {
@@ -122,8 +83,53 @@ interface ReplyExtremes {
   readonly repetition: number;
 }
 
+/** @throws as {@link guardBand} */
+export function measureWindows(replies: readonly BaselineReply[], windowTokens: number): WindowStatistics {
+  const [shortest] = GUARD_POLICY_BOUNDS.windowTokens;
+  let measuredTokens = windowTokens;
+  let extremes = extremesOf(replies, measuredTokens);
+  while (extremes.length < MIN_BAND_REPLIES && measuredTokens > shortest) {
+    measuredTokens = Math.max(shortest, measuredTokens >> 1);
+    extremes = extremesOf(replies, measuredTokens);
+  }
+  if (extremes.length < MIN_BAND_REPLIES) {
+    const message = `${extremes.length} replies are as long as a window of ${shortest} tokens; a guard's baseline needs ${MIN_BAND_REPLIES}`;
+    throw new SteeringError("BASELINE_INVALID", message, { replies: extremes.length, limit: MIN_BAND_REPLIES });
+  }
+  return { windowTokens, measuredTokens, extremes };
+}
+
+/** The band that a policy asks for. @throws RangeError for statistics of another window */
+export function bandOf({ windowTokens, measuredTokens, extremes }: WindowStatistics, policy: BandPolicy): GuardBand {
+  if (policy.windowTokens !== windowTokens) {
+    throw new RangeError(`windows of ${windowTokens} tokens were measured, not of ${policy.windowTokens}`);
+  }
+  const meanEntropy = extremes.reduce((sum, { mean }) => sum + mean, 0) / extremes.length;
+  const half = Math.max(MIN_HALF_WIDTH, (meanEntropy * policy.bandHundredths) / 100);
+  const bound = (of: (reply: ReplyExtremes) => number) => tailBound(extremes.map(of), TRIP_SHARE);
+  // On the logarithm, as an entropy is compared by its ratio and never below 0.
+  const toLog = (entropy: number) => Math.log(entropy + ENTROPY_FLOOR_NATS);
+  const highest = Math.exp(bound(({ high }) => toLog(high))) - ENTROPY_FLOOR_NATS;
+  const lowest = Math.exp(-bound(({ low }) => -toLog(low))) - ENTROPY_FLOOR_NATS;
+  const repeated = bound(({ repetition }) => repetition);
+  return {
+    windowTokens,
+    meanEntropy,
+    low: Math.min(meanEntropy - half, lowest),
+    high: Math.max(meanEntropy + half, highest),
+    repetition: Math.min(MAX_REPETITION, Math.max(policy.repetitionHundredths / 100, repeated)),
+    measuredTokens,
+    replies: extremes.length,
+  };
+}
+
+/** A window's mean entropy over the baseline's; finite also for a model without any. */
+export function entropyRatio(entropy: number, { meanEntropy }: Pick<GuardBand, "meanEntropy">): number {
+  return (entropy + ENTROPY_FLOOR_NATS) / (meanEntropy + ENTROPY_FLOOR_NATS);
+}
+
 /** Of every reply that has a window. */
-function extremes(replies: readonly BaselineReply[], windowTokens: number): ReplyExtremes[] {
+function extremesOf(replies: readonly BaselineReply[], windowTokens: number): ReplyExtremes[] {
   return replies.flatMap((reply) => {
     const looks = looksOf(reply, windowTokens);
     if (looks.length === 0) return [];

@@ -79,7 +79,16 @@ export {
   type GuardedToken,
   type GuardOptions,
 } from "./guard.ts";
-export { type BaselineReply, type GuardBand, guardBand, MIN_BAND_REPLIES } from "./guard-band.ts";
+export {
+  type BandPolicy,
+  type BaselineReply,
+  bandOf,
+  type GuardBand,
+  guardBand,
+  MIN_BAND_REPLIES,
+  measureWindows,
+  type WindowStatistics,
+} from "./guard-band.ts";
 export {
   type BaselineSample as GuardBaselineSample,
   baselineSample as guardBaselineSample,

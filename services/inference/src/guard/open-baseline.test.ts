@@ -58,8 +58,16 @@ test("a baseline is made for a policy's window and a temperature, the nearest th
   expect(narrow?.band).toMatchObject({ windowTokens: 16, measuredTokens: 16 });
   expect(narrow).toEqual(served.for({ ...DEFAULT_GUARD_POLICY, windowTokens: 16 }, 0.6));
   expect(served.for(DEFAULT_GUARD_POLICY, 0.6)?.band).not.toEqual(served.for(DEFAULT_GUARD_POLICY, 1)?.band);
-  // Of the same replies, found again.
-  expect(served.for(DEFAULT_GUARD_POLICY, 1)?.band).toBe(served.for(DEFAULT_GUARD_POLICY, 9)?.band);
+  expect(served.for(DEFAULT_GUARD_POLICY, 1)).toEqual(served.for(DEFAULT_GUARD_POLICY, 9));
+});
+
+test("more windows than are kept are served all the same", async () => {
+  const served = await open(STARTER);
+  const of = (windowTokens: number) => served.for({ ...DEFAULT_GUARD_POLICY, windowTokens }, 1)?.band;
+  const first = of(33);
+  for (let windowTokens = 40; windowTokens < 110; windowTokens++)
+    expect(of(windowTokens)?.windowTokens).toBe(windowTokens);
+  expect(of(33)).toEqual(first);
 });
 
 test("what is missing, damaged, too large or another model's is a wrong configuration", async () => {

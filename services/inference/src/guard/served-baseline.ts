@@ -1,10 +1,13 @@
 import {
+  bandOf,
   type CoherenceBaseline,
   type GuardBand,
   type GuardBaseline,
+  type GuardBaselineSample,
   type GuardPolicy,
-  guardBand,
+  measureWindows,
   sampleFor,
+  type WindowStatistics,
 } from "@persona-mesh/steering";
 
 /** What replies are compared with. */
@@ -13,14 +16,17 @@ export interface BaselineFigures {
   readonly coherence: CoherenceBaseline;
 }
 
-/** Bands that are kept: more than tenants usually have different policies, few enough to bound what they may ask for. */
-const MAX_BANDS = 64;
+/**
+ * Windows whose statistics are kept. They take some 15 ms each to find, which running streams would wait for; a band is made from them in
+ * a fraction of one. Tenants choose windows from 249, so that all that they may ask for does not fit, and what they use does.
+ */
+const MAX_WINDOWS = 64;
 
 /** What the unsteered replies of the served model are like, for every policy and temperature that is asked for. */
 export class ServedBaseline {
   readonly #baseline: GuardBaseline | undefined;
   /** The least recently asked for comes first. */
-  readonly #bands = new Map<string, GuardBand>();
+  readonly #windows = new Map<string, WindowStatistics>();
 
   /** @param baseline - undefined where none was ever measured */
   constructor(baseline: GuardBaseline | undefined) {
@@ -30,23 +36,26 @@ export class ServedBaseline {
   /**
    * Measured with the sampling that is most like the request's; undefined without a baseline.
    *
-   * @throws SteeringError BASELINE_INVALID where no reply is as long as any window
+   * @throws SteeringError BASELINE_INVALID where too few replies are as long as any window
    */
   for(policy: GuardPolicy, temperature: number): BaselineFigures | undefined {
     if (this.#baseline === undefined) return undefined;
     const sample = sampleFor(this.#baseline, temperature);
-    const { windowTokens, bandHundredths, repetitionHundredths } = policy;
-    const key = [sample.temperature, windowTokens, bandHundredths, repetitionHundredths].join();
-    const band = this.#bands.get(key) ?? guardBand(sample.replies, policy);
-    this.#bands.delete(key);
-    this.#bands.set(key, band);
-    const [oldest] = this.#bands.keys();
-    if (this.#bands.size > MAX_BANDS && oldest !== undefined) this.#bands.delete(oldest);
-    return { band, coherence: sample.coherence };
+    return { band: bandOf(this.#measured(sample, policy.windowTokens), policy), coherence: sample.coherence };
   }
 
   /** Temperatures that it was measured at. */
   get temperatures(): number[] {
     return this.#baseline?.samples.map(({ temperature }) => temperature) ?? [];
+  }
+
+  #measured({ temperature, replies }: GuardBaselineSample, windowTokens: number): WindowStatistics {
+    const key = `${temperature} ${windowTokens}`;
+    const measured = this.#windows.get(key) ?? measureWindows(replies, windowTokens);
+    this.#windows.delete(key);
+    this.#windows.set(key, measured);
+    const [oldest] = this.#windows.keys();
+    if (this.#windows.size > MAX_WINDOWS && oldest !== undefined) this.#windows.delete(oldest);
+    return measured;
   }
 }
