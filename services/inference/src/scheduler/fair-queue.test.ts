@@ -172,6 +172,17 @@ describe("limits", () => {
     expect(stage.queue.offer(job("a5"), 2)).toEqual({ reason: "QUEUE_FULL", whose: "tenant" });
   });
 
+  test("a free slot that a tenant may not take lets none of its jobs in: they wait, and count", () => {
+    const stage = open(99, { a: { maxRunning: 2, maxWaiting: 1 } });
+    offer(stage, "a1");
+    stage.queue.take(stage.queue.head() as Job);
+    // Four slots are free, and one of them is for this tenant.
+    expect(stage.queue.offer(job("a2"), 4)).toBeUndefined();
+    expect(stage.queue.offer(job("a3"), 4)).toBeUndefined();
+    expect(stage.queue.offer(job("a4"), 4)).toEqual({ reason: "QUEUE_FULL", whose: "tenant" });
+    expect(stage.queue.offer(job("b1"), 4)).toBeUndefined();
+  });
+
   test("tokens per minute refuse with a delay after which the same job is let in, and what was not taken is given back", () => {
     const stage = open(99, { a: { tokensPerMinute: 600 } });
     const take = (id: string, took: number) => {

@@ -79,7 +79,10 @@ export class FairQueue<J extends Job> implements AdmissionQueue<J> {
     const share = this.#share(job.tenant);
     const left = this.capacity - Math.max(0, this.size - freeSlots);
     if (left <= 0) return { reason: "QUEUE_FULL", whose: "everybody" };
-    const own = Math.max(0, (this.#lanes.get(job.tenant)?.waiting.size ?? 0) - freeSlots);
+    const { waiting, running } = this.#lanes.get(job.tenant) ?? { waiting: new Map(), running: 0 };
+    // Free slots that the tenant may not take let none of its jobs in.
+    const enterable = Math.max(0, Math.min(freeSlots, share.maxRunning - running));
+    const own = Math.max(0, waiting.size - enterable);
     if (own >= Math.min(left, share.maxWaiting)) return { reason: "QUEUE_FULL", whose: "tenant" };
     const retryAfterMillis = this.#buckets.pay(job.tenant, costOf(job), share.tokensPerMinute);
     if (retryAfterMillis > 0) return { reason: "RATE_LIMITED", retryAfterMillis };
