@@ -24,6 +24,8 @@ export interface TenantOptions {
   readonly context?: "CUSTOMER_FACING" | "INTERNAL";
   /** As the file has it; what is left out is the default. */
   readonly guard?: Readonly<Record<string, unknown>>;
+  /** What the tenant may take, as the file has it; what is left out is the default. */
+  readonly serving?: Readonly<Record<string, number>>;
 }
 
 /** Write a tenant's personas where the worker reads them; the rename of the last file puts all in force at once. */
@@ -32,7 +34,7 @@ export async function writeTenant(
   tenant: string,
   served: ServedModel,
   personas: readonly TestPersona[],
-  { active = null, context = "CUSTOMER_FACING", guard = {} }: TenantOptions = {},
+  { active = null, context = "CUSTOMER_FACING", guard = {}, serving = {} }: TenantOptions = {},
 ): Promise<void> {
   const folder = join(personasDir, tenant);
   await mkdir(folder, { recursive: true });
@@ -43,7 +45,10 @@ export async function writeTenant(
     positions: persona.positions ?? "ALL",
     terms: [{ vector: vectorFile(persona), alpha: persona.alpha ?? 0.4 }],
   }));
-  await replaceFile(join(folder, "personas.json"), JSON.stringify({ context, active, guard, personas: entries }));
+  await replaceFile(
+    join(folder, "personas.json"),
+    JSON.stringify({ context, active, guard, serving, personas: entries }),
+  );
 }
 
 /** Readers see the old file or the new one, never a part. */
