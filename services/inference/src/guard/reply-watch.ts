@@ -1,3 +1,4 @@
+import { ServiceError } from "@persona-mesh/service";
 import type { AlphaSpan, CoherenceScore, GuardEvent, ReplyMeasures } from "@persona-mesh/steering";
 import type { Engine } from "../engine/engine.ts";
 import type { ReplyGuard } from "./reply-guard.ts";
@@ -50,8 +51,9 @@ export class ReplyWatch {
     try {
       // Not before: a follower takes a slot at once or never.
       engine.submit(twin);
-    } catch {
+    } catch (error) {
       // A worker that takes no more jobs has no room for twins either.
+      if (!(error instanceof ServiceError)) throw error;
       twin.ended({ kind: "drained" });
     }
   }
