@@ -22,13 +22,17 @@ export interface ServingProcess extends WorkerProcess {
   readonly managementPort: number;
 }
 
-/** @param flags - by option name as on the command line, without the dashes */
-export function spawnWorker(flags: Readonly<Record<string, string>>): WorkerProcess {
+/**
+ * @param flags - by option name as on the command line, without the dashes
+ * @param preload - URL of a module that runs in the process before everything else
+ */
+export function spawnWorker(flags: Readonly<Record<string, string>>, preload?: string): WorkerProcess {
   // One thread: those that share an operator wait for each other, on a busy machine longer than they work.
   const options = { "grpc-port": "0", "management-port": "0", threads: "1", "dev-tls": "false", ...flags };
   const args = Object.entries(options).flatMap(([name, value]) => [`--${name}`, value]);
   // Of the environment only what it needs: PERSONA_* of whoever runs the tests would count as options.
-  const child = spawn(process.execPath, [MAIN, ...args], { env: { PATH: process.env["PATH"] } });
+  const before = preload === undefined ? [] : ["--import", preload];
+  const child = spawn(process.execPath, [...before, MAIN, ...args], { env: { PATH: process.env["PATH"] } });
   onTestFinished(() => {
     child.kill("SIGKILL");
   });
@@ -50,8 +54,11 @@ export function spawnWorker(flags: Readonly<Record<string, string>>): WorkerProc
 }
 
 /** @throws Error with its output when it ends instead of serving */
-export async function startWorkerProcess(flags: Readonly<Record<string, string>>): Promise<ServingProcess> {
-  const worker = spawnWorker(flags);
+export async function startWorkerProcess(
+  flags: Readonly<Record<string, string>>,
+  preload?: string,
+): Promise<ServingProcess> {
+  const worker = spawnWorker(flags, preload);
   let over = false;
   void worker.ended.then(() => {
     over = true;

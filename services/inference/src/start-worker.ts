@@ -61,6 +61,7 @@ export async function startWorker(values: WorkerValues, log: Logger): Promise<Ru
       metrics,
       ...(ready === undefined ? {} : { ready }),
       isFit: () => worker.engine.isFit,
+      isAlive: () => worker.engine.isFit,
       services: [bindService(InferenceService, inferenceService(worker))],
       errorMappers: ERROR_MAPPERS,
     });

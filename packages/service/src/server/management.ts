@@ -5,6 +5,8 @@ import { portError } from "./port-error.ts";
 
 /** What the management port answers from. */
 export interface ManagementState {
+  /** The process can do its work; where it cannot, only a new start helps. */
+  readonly alive: () => boolean;
   /** Calls are let in. */
   readonly ready: () => boolean;
   /** Why not, or "ready". */
@@ -19,15 +21,14 @@ export interface Management {
 }
 
 /**
- * The management port: `/healthz` while the process works, `/readyz` while it takes calls, `/metrics`
- * for Prometheus. Plain HTTP, because
- * Kubernetes probes cannot present certificates; it tells nothing of tenants.
+ * The management port: `/healthz` while the process works, `/readyz` while it takes calls, `/metrics` for Prometheus. Plain
+ * HTTP, because Kubernetes probes cannot present certificates; it tells nothing of tenants.
  *
  * @throws ServiceError PORT_IN_USE
  */
 export async function startManagement(host: string, port: number, state: ManagementState): Promise<Management> {
   const app = new Hono();
-  app.get("/healthz", (c) => c.text("ok\n"));
+  app.get("/healthz", (c) => (state.alive() ? c.text("ok\n") : c.text("broken\n", 503)));
   app.get("/readyz", (c) => c.text(`${state.describe()}\n`, state.ready() ? 200 : 503));
   app.get("/metrics", async (c) => c.text(await state.metrics(), 200, { "content-type": PROMETHEUS_TEXT }));
 

@@ -69,6 +69,14 @@ describe("health", () => {
     await expect.poll(shown, { timeout: 5_000 }).toEqual(["SERVING", 200, "ready"]);
   });
 
+  test("a process that can do its work no more says that it needs a new start", async () => {
+    let isAlive = true;
+    const mesh = await startTestServer({}, {}, { isAlive: () => isAlive });
+    expect(await management(mesh, "/healthz")).toEqual([200, "ok"]);
+    isAlive = false;
+    expect(await management(mesh, "/healthz")).toEqual([503, "broken"]);
+  });
+
   test("starting, serving and draining show on both ports, and calls get the matching reason", async () => {
     let becomeReady = () => {};
     const ready = new Promise<void>((resolve) => {

@@ -50,6 +50,8 @@ export interface ServerOptions {
    * server says that it is not ready, so that calls go elsewhere; those that come all the same are tried. @default always
    */
   readonly isFit?: () => boolean;
+  /** Whether this process can do its work at all; while it cannot, liveness says that it needs a new start. @default always */
+  readonly isAlive?: () => boolean;
 }
 
 /** How often {@link ServerOptions.isFit} is asked. Milliseconds. */
@@ -166,6 +168,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
   const port = await bind(server, config, tls);
   const address = `${dialable(config.grpcHost)}:${port}`;
   const management = await startManagement(config.managementHost, config.managementPort, {
+    alive: options.isAlive ?? (() => true),
     ready: () => phase === "serving" && isFit(),
     describe: () => (phase !== "serving" ? phase : isFit() ? "ready" : "unfit"),
     metrics: () => metrics.text(),
