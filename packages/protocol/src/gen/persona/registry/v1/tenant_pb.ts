@@ -134,7 +134,8 @@ export type TenantPolicy = Message<"persona.registry.v1.TenantPolicy"> & {
 
   /**
    * How long a worker goes on serving what it knows without hearing from the registry, 1 second to 30 days; 24 hours
-   * where unset. Afterwards it refuses the tenant's personas.
+   * where unset. Afterwards it refuses the tenant's personas. Under 15 seconds it may do so while all is well: a quiet registry is
+   * heard every 5.
    *
    * @generated from field: google.protobuf.Duration staleness_limit = 5;
    */
