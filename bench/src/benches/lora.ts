@@ -106,6 +106,7 @@ async function measureSteps(
         context(`${label}: ${text}`, percent(ratio.median), "%"),
         context(`${label}: ${text}, 95 % from`, percent(ratio.low), "%"),
         context(`${label}: ${text}, 95 % to`, percent(ratio.high), "%"),
+        context(`${label}: ${text}, of processor time`, percent(compared.processorRatio(kind, "off").median), "%"),
       );
     }
   }
