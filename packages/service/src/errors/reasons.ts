@@ -319,6 +319,13 @@ export const REASONS = {
     remedy: "Read which revision is released, or name the persona without a revision.",
     retry: "never",
   },
+  READER_STALLED: {
+    code: status.RESOURCE_EXHAUSTED,
+    meaning:
+      "The client left what was sent to it unread for a minute; its stream was reset. Only the server's log has this reason.",
+    remedy: "Read streams as they come, and put what is to be worked on slowly aside.",
+    retry: "never",
+  },
   SERVER_BUSY: {
     code: status.RESOURCE_EXHAUSTED,
     meaning: "The server handles as many calls as it may at once.",

@@ -89,7 +89,10 @@ function stream(method: DescMethod, handler: StreamFunction, guard: CallGuard) {
         // Leaving this loop, by whatever way, runs the generator's finally blocks.
         for await (const response of handler(decode(method, grpcCall.request), context)) {
           context.signal.throwIfAborted();
-          if (!grpcCall.write(encode(method.output, response))) await once(grpcCall, "drain", context);
+          if (grpcCall.write(encode(method.output, response))) continue;
+          call.awaitReader();
+          await once(grpcCall, "drain", context);
+          call.readerCame();
         }
         if (!call.ended) grpcCall.end();
       } catch (error) {
@@ -97,6 +100,8 @@ function stream(method: DescMethod, handler: StreamFunction, guard: CallGuard) {
         // grpc-js takes the status of a stream as an error event, and sends it after what was written before.
         if (!call.ended) grpcCall.emit("error", Object.assign(new Error(details), { code, details }));
       }
+      // The status goes out behind what was written before it.
+      call.awaitReader();
     });
   };
 }

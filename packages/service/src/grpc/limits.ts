@@ -22,6 +22,12 @@ export const MAX_CONNECTION_IDLE_MS = 30 * 60_000;
  */
 export const MAX_CONNECTION_AGE_MS = 60 * 60_000;
 
+/**
+ * How long a client may leave what was written for it unread. What its handler has for it meanwhile is kept in memory, and
+ * its call counts: without this, for as long as its deadline lets it.
+ */
+export const MAX_READER_PAUSE_MS = 60_000;
+
 /** Health watches and reflection streams need no token; this many may be open at once. */
 export const MAX_PUBLIC_CALLS = 128;
 

@@ -1,3 +1,4 @@
+import { constants, type ServerHttp2Stream } from "node:http2";
 import { performance } from "node:perf_hooks";
 import { type Metadata, type ServerInterceptingCall, status } from "@grpc/grpc-js";
 import type { Caller } from "../auth/caller.ts";
@@ -9,9 +10,15 @@ import { toStatus } from "../errors/status.ts";
 import type { LogFields, Logger } from "../log.ts";
 import type { CallSpan } from "../telemetry/call-spans.ts";
 import type { CallContext } from "./implementation.ts";
+import { MAX_READER_PAUSE_MS } from "./limits.ts";
 
 /** The wire side of a call: grpc-js's own innermost object, on which every status ends up, also those it makes itself. */
 export type Wire = Pick<ServerInterceptingCall, "sendStatus" | "getPeer" | "getDeadline">;
+
+/** What grpc-js keeps to itself: the HTTP/2 stream under the call. */
+interface WireStream {
+  readonly stream?: Pick<ServerHttp2Stream, "close">;
+}
 
 type WireStatus = Parameters<Wire["sendStatus"]>[0];
 
@@ -65,6 +72,7 @@ export class ServerCall {
   /** Set by the first status, or by the client's going; from then on nothing more is sent. */
   #ended = false;
   #deadlineTimer: NodeJS.Timeout | undefined;
+  #readerTimer: NodeJS.Timeout | undefined;
   #deadline = Number.POSITIVE_INFINITY;
 
   constructor(wire: Wire, options: ServerCallOptions) {
@@ -101,6 +109,25 @@ export class ServerCall {
     this.#deadlineTimer = setTimeout(() => {
       this.fail(new ServiceError("DEADLINE_EXCEEDED", `the call did not end within ${Math.round(delay)} ms`));
     }, delay);
+  }
+
+  /** Nothing more goes out until the client reads: let it go if it does not within {@link MAX_READER_PAUSE_MS}. */
+  awaitReader(): void {
+    if (this.#ended) return;
+    clearTimeout(this.#readerTimer);
+    this.#readerTimer = setTimeout(() => {
+      const seconds = MAX_READER_PAUSE_MS / 1000;
+      const error = new ServiceError("READER_STALLED", `nothing of what was sent was read for ${seconds} s`);
+      this.#finish(reasonEntry(error.reason).code, error);
+      // A status would wait behind what is not read. A reset does not, and clients take this one for RESOURCE_EXHAUSTED.
+      (this.#wire as WireStream).stream?.close(constants.NGHTTP2_ENHANCE_YOUR_CALM);
+    }, MAX_READER_PAUSE_MS);
+    this.#readerTimer.unref();
+  }
+
+  /** The client has read what it was waited for. */
+  readerCame(): void {
+    clearTimeout(this.#readerTimer);
   }
 
   context(metadata: Metadata): CallContext {
@@ -160,6 +187,7 @@ export class ServerCall {
     if (this.#ended) return;
     this.#ended = true;
     clearTimeout(this.#deadlineTimer);
+    clearTimeout(this.#readerTimer);
     this.#abort.abort(error ?? new ServiceError("CANCELLED", "the call is over"));
     const endCode = error === undefined ? code : reasonEntry(error.reason).code;
     this.span?.end(endCode, {
