@@ -106,9 +106,12 @@ export class ServerCall {
     const wanted = Number(this.#wire.getDeadline());
     this.#deadline = Math.min(Number.isFinite(wanted) ? wanted : now + defaultMs, now + maxMs);
     const delay = Math.max(0, this.#deadline - now);
-    this.#deadlineTimer = setTimeout(() => {
+    const end = () => {
       this.fail(new ServiceError("DEADLINE_EXCEEDED", `the call did not end within ${Math.round(delay)} ms`));
-    }, delay);
+    };
+    // Without time nothing is begun: a timer would let the handler have its first turn.
+    if (delay === 0) end();
+    else this.#deadlineTimer = setTimeout(end, delay);
   }
 
   /** Nothing more goes out until the client reads: let it go if it does not within {@link MAX_READER_PAUSE_MS}. */
