@@ -16,6 +16,9 @@ import type { EngineJob } from "./engine-job.ts";
 import { refusalError } from "./refusal.ts";
 import { Steps } from "./steps.ts";
 
+/** What a tenant may save up, in requests of the largest kind: some ten of a usual kind, sent at once. */
+const BURST_CONTEXTS = 2;
+
 export interface EngineOptions {
   /** Positions per prefill step: bounds how long running streams wait for a long prompt. */
   readonly chunkTokens: number;
@@ -66,6 +69,7 @@ export class Engine {
       queue: new FairQueue({
         capacity: options.queueCapacity,
         share: options.serving ?? (() => DEFAULT_SERVING),
+        burst: BURST_CONTEXTS * runtime.contextTokens,
         clock: () => performance.now(),
       }),
       admit: (job) => job.worn.admit(),

@@ -19,13 +19,14 @@ interface Stage {
   now: number;
 }
 
-function open(capacity: number, shares: Readonly<Record<string, Partial<TenantShare>>> = {}): Stage {
+function open(capacity: number, shares: Readonly<Record<string, Partial<TenantShare>>> = {}, burst = 0): Stage {
   const stage: Stage = {
     now: 1000,
     shares: new Map(Object.entries(shares)),
     queue: new FairQueue<Job>({
       capacity,
       share: (tenant) => ({ ...UNLIMITED, ...stage.shares.get(tenant) }),
+      burst,
       clock: () => stage.now,
     }),
   };
@@ -107,6 +108,23 @@ describe("the order", () => {
     expect(order(stage, 3)).toBe("b1 b2 b3");
     offer(stage, "a1", "a2", "a3");
     expect(order(stage, 5)).toBe("a1 b4 a2 b5 a3");
+  });
+
+  test("what is saved up to the burst lets requests that come at once go first, and no more than that", () => {
+    const stage = open(99, {}, 30);
+    offer(stage, "b1", "b2", "b3", "b4", "b5", "b6", "b7", "b8", "b9");
+    // b has used up what it had, and 30 more that everybody else is credited as well.
+    expect(order(stage, 6)).toBe("b1 b2 b3 b4 b5 b6");
+    offer(stage, "a1", "a2", "a3", "a4", "a5", "a6");
+    expect(order(stage, 8)).toBe("a1 a2 a3 a4 b7 a5 b8 a6");
+  });
+
+  test("savings come back while others are served", () => {
+    const stage = open(99, {}, 20);
+    offer(stage, "a1", "a2", "a3", "b1", "b2", "b3", "b4", "b5", "b6", "b7", "b8");
+    expect(order(stage, 7)).toBe("a1 b1 a2 b2 a3 b3 b4");
+    offer(stage, "a4", "a5", "a6");
+    expect(order(stage, 7)).toBe("a4 b5 a5 b6 a6 b7 b8");
   });
 
   test("a debt outlives a short absence, and is paid off while others are served", () => {

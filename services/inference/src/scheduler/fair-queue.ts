@@ -19,6 +19,8 @@ export interface FairQueueOptions {
   readonly capacity: number;
   /** Asked whenever it matters, since shares change while jobs wait and run. */
   readonly share: (tenant: string) => TenantShare;
+  /** Tokens that a tenant which takes less than its share may have saved up, for when several of its requests come at once. @default 0 */
+  readonly burst?: number;
   /** Milliseconds that never run backwards, for tokens per minute. */
   readonly clock: () => number;
 }
@@ -41,14 +43,15 @@ interface Lane<J extends Job> {
  * Every tenant has an account. A job is charged when it is let in, with all that it may take, and settled with what it took
  * when it is over. Next is the tenant whose balance per weight is highest; when all who could be next are below 0, they are
  * credited in proportion to their weights until one of them is not (rounds of a quantum as small as can be, and as many of
- * them at once as it takes). Credit that is not used lapses: a tenant that comes back has its turn soon and no hoard. A
- * tenant alone takes every slot; once others wait, it waits for its turn at every slot that gets free.
+ * them at once as it takes). Who has nothing waiting is credited as well, up to `burst`; more lapses: a tenant that comes back has
+ * its turn soon and no hoard. So requests that come in bursts, as people's do, do not wait for a tenant that always wants
+ * more than its share. A tenant alone takes every slot; once others wait, it waits for its turn at every slot that gets free.
  *
  * The bound: over any time in which two tenants always have jobs that could be let in, and keep their weights w and v, what
  * they are charged net of settlements, each divided by its weight, differs by at most (slots + 1) · M · (1/w + 1/v), where M is
  * the most that a job is charged; by M · (1/w + 1/v) where every job takes what it is charged. For both are credited alike, and
  * a balance stays above −M and below what settlements can still bring. Jobs that compute positions again and take more than
- * they were charged, up to M more, widen it by slots · M · (1/w + 1/v).
+ * they were charged, up to M more, widen it by slots · M · (1/w + 1/v); what was saved before that time, by burst · max(1/w, 1/v).
  *
  * Of the waiting room, a tenant may have as much as is left free beside it: half of it alone, a third each of two who
  * flood; so there is always room for somebody who has nothing waiting.
@@ -56,18 +59,20 @@ interface Lane<J extends Job> {
 export class FairQueue<J extends Job> implements AdmissionQueue<J> {
   readonly capacity: number;
   readonly #share: (tenant: string) => TenantShare;
+  readonly #burst: number;
   readonly #buckets: TokenBuckets;
   readonly #lanes = new Map<string, Lane<J>>();
   readonly #laneOf = new Map<string, Lane<J>>();
   #chosen: J | undefined;
   #turn = 0;
 
-  constructor({ capacity, share, clock }: FairQueueOptions) {
+  constructor({ capacity, share, burst = 0, clock }: FairQueueOptions) {
     if (!Number.isSafeInteger(capacity) || capacity < 1) {
       throw new RangeError(`queue capacity must be a positive integer, not ${capacity}`);
     }
     this.capacity = capacity;
     this.#share = share;
+    this.#burst = burst;
     this.#buckets = new TokenBuckets(clock);
   }
 
@@ -154,11 +159,11 @@ export class FairQueue<J extends Job> implements AdmissionQueue<J> {
     return next.lane.waiting.values().next().value;
   }
 
-  /** Who has nothing to let in pays its debt off as the others do, and earns nothing beyond. */
+  /** Who has nothing to let in pays its debt off as the others do, and saves up to the burst. */
   #credit(perWeight: number): void {
     for (const lane of this.#lanes.values()) {
-      if (lane.balance < 0) {
-        lane.balance = Math.min(0, lane.balance + perWeight * this.#share(lane.tenant).weight);
+      if (lane.balance < this.#burst) {
+        lane.balance = Math.min(this.#burst, lane.balance + perWeight * this.#share(lane.tenant).weight);
         this.#lapse(lane);
       }
     }
@@ -171,7 +176,8 @@ export class FairQueue<J extends Job> implements AdmissionQueue<J> {
   #lane(tenant: string): Lane<J> {
     let lane = this.#lanes.get(tenant);
     if (lane === undefined) {
-      lane = { tenant, waiting: new Map(), running: 0, balance: 0, lastTurn: 0 };
+      // One that nothing is remembered of has taken nothing for long.
+      lane = { tenant, waiting: new Map(), running: 0, balance: this.#burst, lastTurn: 0 };
       this.#lanes.set(tenant, lane);
     }
     return lane;
@@ -187,9 +193,9 @@ export class FairQueue<J extends Job> implements AdmissionQueue<J> {
 
   #lapse(lane: Lane<J>): void {
     if (lane.waiting.size > 0) return;
-    lane.balance = Math.min(0, lane.balance);
+    lane.balance = Math.min(this.#burst, lane.balance);
     if (lane.running > 0) return;
-    if (lane.balance === 0) this.#lanes.delete(lane.tenant);
+    if (lane.balance >= this.#burst) this.#lanes.delete(lane.tenant);
     // Nobody has had less than another of what nobody wanted.
     else if (this.size === 0 && ![...this.#lanes.values()].some(({ running }) => running > 0)) this.#lanes.clear();
   }
