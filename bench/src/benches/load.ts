@@ -3,6 +3,7 @@ import { fileURLToPath } from "node:url";
 import { importCheckpoint, loadPackage } from "@persona-mesh/model";
 import { ModelRuntime } from "@persona-mesh/model/runtime";
 import { atLeast, atMost, context, type Figure } from "../figure.ts";
+import { DESK_TEMPERATURE, deskCorpus } from "../load/desk-corpus.ts";
 import type { LoadReport, TenantLoad, TenantReport } from "../load/load-plan.ts";
 import { makeLoad } from "../load/make-load.ts";
 import { ServedWorker } from "../load/served-worker.ts";
@@ -59,12 +60,14 @@ async function measureFairness(seconds: number, { directory, onProgress, options
     personasPerTenant: PERSONAS_PER_TENANT,
     flags: { slots: String(SLOTS) },
   });
+  const corpus = await deskCorpus(model.directory);
   const load = async (tenants: readonly (readonly [string, TenantLoad["arrivals"]])[]) =>
     makeLoad({
       address: worker.process.address,
       seconds,
       seed: Number(options["seed"]),
-      vocabulary: worker.model.vocabularySize,
+      corpus,
+      temperature: DESK_TEMPERATURE,
       promptTokens: PROMPTS,
       replyTokens: REPLIES,
       tenants: await Promise.all(
@@ -91,7 +94,7 @@ async function measureFairness(seconds: number, { directory, onProgress, options
   onProgress(`${seconds} s of the same beside a greedy tenant at ${percent(GREEDY_SHARE)}`);
   const beside = await load([...polite, [GREEDY, { kind: "rate", perSecond: GREEDY_SHARE * capacity }]]);
   const isPolite = ({ tenant }: TenantReport) => tenant !== GREEDY;
-  const worst = (report: LoadReport, kind: "firstToken" | "betweenTokens", percentile: "p50" | "p99") =>
+  const worst = (report: LoadReport, kind: "firstToken" | "betweenTokens" | "queue", percentile: "p50" | "p99") =>
     Math.max(...report.tenants.filter(isPolite).map((tenant) => tenant[kind][percentile]));
   const times = (["firstToken", "betweenTokens"] as const).flatMap((kind) => {
     const name = kind === "firstToken" ? "time to first token" : "time between tokens";
@@ -109,6 +112,9 @@ async function measureFairness(seconds: number, { directory, onProgress, options
     context("capacity", capacity, "requests/s"),
     context("capacity, tokens of replies", tokensPerSecond(best), "tokens/s"),
     ...times,
+    context("polite tenants alone, in the queue, p99 of the worst off", worst(alone, "queue", "p99"), "ms"),
+    context("beside the greedy one, in the queue, p50 of the worst off", worst(beside, "queue", "p50"), "ms"),
+    context("beside the greedy one, in the queue, p99 of the worst off", worst(beside, "queue", "p99"), "ms"),
     context("polite requests sent beside the greedy tenant", sum(beside.tenants.filter(isPolite), "sent"), ""),
     context("polite requests refused beside it", refused(beside.tenants.filter(isPolite)), ""),
     context("greedy requests sent", sum(greedy, "sent"), ""),
@@ -153,7 +159,9 @@ async function measureGrpc({ directory, onProgress }: BenchContext): Promise<Fig
       address: worker.process.address,
       seconds: OWN.seconds,
       seed: block,
-      vocabulary: worker.model.vocabularySize,
+      corpus: Array.from({ length: OWN.prompt * 100 }, (_, i) => 300 + ((i * 7919) % 1000)),
+      // Random weights make flat distributions; what drawing from those costs is not the question.
+      temperature: 0,
       promptTokens: [OWN.prompt],
       replyTokens: [spec.contextTokens - OWN.prompt],
       tenants: [

@@ -2,6 +2,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { importCheckpoint } from "@persona-mesh/model";
 import { atMost, context, type Figure } from "../figure.ts";
+import { DESK_TEMPERATURE, deskCorpus } from "../load/desk-corpus.ts";
 import { makeLoad } from "../load/make-load.ts";
 import { ServedWorker } from "../load/served-worker.ts";
 import { processMemory } from "../peers/process-memory.ts";
@@ -56,7 +57,8 @@ async function measure(minutes: number, { directory, onProgress }: BenchContext)
       address: worker.process.address,
       seconds: 60 * minutes,
       seed: 1,
-      vocabulary: worker.model.vocabularySize,
+      corpus: await deskCorpus(model.directory),
+      temperature: DESK_TEMPERATURE,
       promptTokens: PROMPTS,
       replyTokens: REPLIES,
       tenants: await Promise.all(

@@ -21,8 +21,9 @@ export interface LoadPlan {
   readonly tenants: readonly TenantLoad[];
   readonly seconds: number;
   readonly seed: number;
-  /** Ids of prompts are drawn from it. */
-  readonly vocabulary: number;
+  /** Token ids of a long text: a prompt is a piece of it, from a random place on. */
+  readonly corpus: readonly number[];
+  readonly temperature: number;
   /** Lengths of prompts, tokens, each as likely. */
   readonly promptTokens: readonly number[];
   /** Lengths of replies, tokens, each as likely. */
@@ -41,6 +42,8 @@ export interface TenantReport {
   readonly firstToken: Percentiles;
   /** Between two tokens of a stream. */
   readonly betweenTokens: Percentiles;
+  /** For a slot, as the worker says. */
+  readonly queue: Percentiles;
 }
 
 export interface Percentiles {

@@ -4,9 +4,6 @@ import { Latencies } from "../mesh/latencies.ts";
 import type { LoadPlan, Percentiles, TenantLoad, TenantReport } from "./load-plan.ts";
 import type { Random } from "./random.ts";
 
-/** Ordinary tokens begin here. */
-const FIRST_TOKEN = 16;
-
 /** Sends one tenant's requests for as long as the load runs, and keeps what became of them. */
 export class TenantCaller implements Disposable {
   readonly #plan: LoadPlan;
@@ -15,6 +12,7 @@ export class TenantCaller implements Disposable {
   readonly #client: InferenceClient;
   readonly #firstToken = new Latencies();
   readonly #betweenTokens = new Latencies();
+  readonly #queue = new Latencies();
   readonly #refused: Record<string, number> = {};
   #sent = 0;
   #finished = 0;
@@ -62,15 +60,15 @@ export class TenantCaller implements Disposable {
       tokens: this.#tokens,
       firstToken: percentiles(this.#firstToken),
       betweenTokens: percentiles(this.#betweenTokens),
+      queue: percentiles(this.#queue),
     };
   }
 
   async #request(signal: AbortSignal): Promise<void> {
-    const { vocabulary, promptTokens, replyTokens } = this.#plan;
-    const ids = Array.from(
-      { length: this.#random.of(promptTokens) },
-      () => FIRST_TOKEN + this.#random.below(vocabulary - FIRST_TOKEN),
-    );
+    const { corpus, temperature, promptTokens, replyTokens } = this.#plan;
+    const length = this.#random.of(promptTokens);
+    const from = this.#random.below(corpus.length - length);
+    const ids = corpus.slice(from, from + length);
     const started = performance.now();
     let last: number | undefined;
     this.#sent++;
@@ -79,13 +77,14 @@ export class TenantCaller implements Disposable {
         {
           prompt: { input: { case: "tokenIds", value: { ids } } },
           persona: { selector: { case: "name", value: this.#random.of(this.#load.personas) } },
-          sampling: { seed: BigInt(this.#sent) },
+          sampling: { temperature, seed: BigInt(this.#sent) },
           maxTokens: this.#random.of(replyTokens),
           ignoreEos: true,
         },
         { signal },
       );
       for await (const event of events) {
+        if (event.case === "finished") this.#queue.add(event.value.queueMillis);
         if (event.case !== "tokens") continue;
         const now = performance.now();
         this.#tokens += event.value.tokens.length;
