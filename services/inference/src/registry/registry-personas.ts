@@ -46,7 +46,7 @@ const RETRY = 15_000;
  * Pictures that follow each other closely are written to the disk once: flushing one holds up whatever else the disk is to
  * flush, on a small machine the registry's next commit. Milliseconds.
  */
-const KEEP_DELAY = 250;
+const KEEP_DELAY = 1_000;
 
 /** How often the time of the last word is written. Milliseconds. */
 const CONTACT_INTERVAL = 10_000;
