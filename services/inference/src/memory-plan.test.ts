@@ -1,7 +1,14 @@
 import { totalmem } from "node:os";
 import type { DecoderSpec } from "@persona-mesh/model";
 import { expect, test } from "vitest";
-import { availableMemory, planMemory, prefixBytesOf, requireMemory, servedContext } from "./memory-plan.ts";
+import {
+  availableMemory,
+  planMemory,
+  prefixBytesOf,
+  requireMemory,
+  servedContext,
+  swapBytesOf,
+} from "./memory-plan.ts";
 
 /** The sizes of an 8B Llama: 128 KiB of keys and values per token and side. */
 const SPEC = {
@@ -14,7 +21,7 @@ const SPEC = {
 } as unknown as DecoderSpec;
 
 const WEIGHTS = 8.5e9;
-const OPTIONS = { slots: 16, tableRows: 1024, contextTokens: 8192, prefixBytes: 0 };
+const OPTIONS = { slots: 16, tableRows: 1024, contextTokens: 8192, prefixBytes: 0, swapBytes: 0 };
 
 test("the context is the model's up to a bound, or what was asked for up to the model's", () => {
   expect(servedContext({ contextTokens: 1024 }, undefined)).toBe(1024);
@@ -66,6 +73,22 @@ test("prompts that are kept count, and are the first to be advised less of", () 
   expect(() => requireMemory(SPEC, plan, options, plan.totalBytes - 1e9)).toThrow(
     /prompts that are kept 4\.00 GB.*prefixCacheMegabytes 3000 or/,
   );
+});
+
+test("replies that wait to go on count too: half of what the slots take, unless asked for or too much", () => {
+  const options = { ...OPTIONS, swapBytes: 2e9 };
+  const plan = planMemory(SPEC, WEIGHTS, options);
+  expect(plan.totalBytes).toBe(planMemory(SPEC, WEIGHTS, OPTIONS).totalBytes + 2e9);
+  expect(() => requireMemory(SPEC, plan, options, plan.totalBytes - 1e9)).toThrow(
+    /replies that wait to go on 2\.00 GB.*swapMegabytes 1000 or/,
+  );
+  const without = planMemory(SPEC, WEIGHTS, OPTIONS);
+  expect(swapBytesOf(0, without, 100e9)).toBe(0);
+  expect(swapBytesOf(5000, without, 0)).toBe(5e9);
+  expect(swapBytesOf(undefined, without, 100e9)).toBe(1024e6);
+  expect(swapBytesOf(undefined, without, without.totalBytes + 400e6)).toBe(100e6);
+  const small = planMemory(SPEC, WEIGHTS, { ...OPTIONS, slots: 1, contextTokens: 100 });
+  expect(swapBytesOf(undefined, small, 100e9)).toBe(small.cacheBytes / 2);
 });
 
 test("of prompts is kept what was asked for, else what the slots take, within a bound and what is left", () => {

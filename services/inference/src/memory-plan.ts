@@ -6,8 +6,8 @@ import { DEFAULT_CONTEXT } from "./options.ts";
 /** Code, compiled graphs and intermediate results, bytes; what remains when weights, cache and table are taken away. */
 const RUNTIME_BYTES = 300e6;
 
-/** Most memory for prompts' keys and values where nothing is said of them, bytes: some 10,000 tokens of a small model. */
-const MOST_PREFIX_BYTES = 1024e6;
+/** Most memory for keys and values outside of the slots where nothing is said of it, bytes: 10,000 tokens of a small model. */
+const MOST_UNASKED_BYTES = 1024e6;
 
 /** What of the configuration takes memory. */
 export interface MemoryOptions {
@@ -17,6 +17,8 @@ export interface MemoryOptions {
   readonly contextTokens: number;
   /** Keys and values of prompts that are kept, bytes. */
   readonly prefixBytes: number;
+  /** Keys and values of replies that gave their slots up, bytes. */
+  readonly swapBytes: number;
 }
 
 /** Bytes that a worker takes once every slot is full. */
@@ -27,6 +29,7 @@ export interface MemoryPlan {
   readonly cacheBytes: number;
   readonly tableBytes: number;
   readonly prefixBytes: number;
+  readonly swapBytes: number;
   /** All of it, with the rotary tables and what the runtime itself takes. */
   readonly totalBytes: number;
 }
@@ -46,15 +49,15 @@ export function servedContext(
 }
 
 export function planMemory(spec: DecoderSpec, weightBytes: number, options: MemoryOptions): MemoryPlan {
-  const { slots, tableRows, contextTokens, prefixBytes } = options;
+  const { slots, tableRows, contextTokens, prefixBytes, swapBytes } = options;
   const cacheBytes = slots * contextTokens * cacheBytesPerToken(spec);
   const tableBytes = tableRows * spec.hidden * Float32Array.BYTES_PER_ELEMENT;
   const ropeBytes = spec.ropes.reduce(
     (sum, { rotaryDim }) => sum + contextTokens * rotaryDim * Float32Array.BYTES_PER_ELEMENT,
     0,
   );
-  const totalBytes = weightBytes + cacheBytes + tableBytes + ropeBytes + prefixBytes + RUNTIME_BYTES;
-  return { weightBytes, cacheBytes, tableBytes, prefixBytes, totalBytes };
+  const totalBytes = weightBytes + cacheBytes + tableBytes + ropeBytes + prefixBytes + swapBytes + RUNTIME_BYTES;
+  return { weightBytes, cacheBytes, tableBytes, prefixBytes, swapBytes, totalBytes };
 }
 
 /**
@@ -66,7 +69,14 @@ export function planMemory(spec: DecoderSpec, weightBytes: number, options: Memo
 export function prefixBytesOf(megabytes: number | undefined, without: MemoryPlan, available: number): number {
   if (megabytes !== undefined) return megabytes * 1e6;
   const left = Math.max(0, available - without.totalBytes);
-  return Math.min(without.cacheBytes, MOST_PREFIX_BYTES, Math.floor(left / 2));
+  return Math.min(without.cacheBytes, MOST_UNASKED_BYTES, Math.floor(left / 2));
+}
+
+/** Memory for replies that gave their slots up: what was asked for, else half of what the slots take, within such bounds. */
+export function swapBytesOf(megabytes: number | undefined, without: MemoryPlan, available: number): number {
+  if (megabytes !== undefined) return megabytes * 1e6;
+  const left = Math.max(0, available - without.totalBytes);
+  return Math.min(Math.floor(without.cacheBytes / 2), MOST_UNASKED_BYTES, Math.floor(left / 4));
 }
 
 /**
@@ -83,6 +93,7 @@ export function requireMemory(spec: DecoderSpec, plan: MemoryPlan, options: Memo
   const fitting = [
     [`context ${Math.floor(left / (slots * bytesPerToken))}`, left >= slots * bytesPerToken],
     [`prefixCacheMegabytes ${Math.floor((plan.prefixBytes - short) / 1e6)}`, plan.prefixBytes >= short],
+    [`swapMegabytes ${Math.floor((plan.swapBytes - short) / 1e6)}`, plan.swapBytes >= short],
     [`slots ${Math.floor(left / (contextTokens * bytesPerToken))}`, left >= contextTokens * bytesPerToken],
   ] as const;
   const advice = fitting.flatMap(([setting, fits]) => (fits ? [setting] : [])).join(" or ");
@@ -90,7 +101,8 @@ export function requireMemory(spec: DecoderSpec, plan: MemoryPlan, options: Memo
     plan.totalBytes <= available,
     "context",
     `${slots} slots of ${contextTokens} tokens take ${gigabytes(plan.cacheBytes)} of KV cache, the steering table ` +
-      `${gigabytes(plan.tableBytes)}, prompts that are kept ${gigabytes(plan.prefixBytes)}, the weights ` +
+      `${gigabytes(plan.tableBytes)}, prompts that are kept ${gigabytes(plan.prefixBytes)}, replies that ` +
+      `wait to go on ${gigabytes(plan.swapBytes)}, the weights ` +
       `${gigabytes(plan.weightBytes)}, with the runtime ` +
       `${gigabytes(plan.totalBytes)} in all; ${gigabytes(available)} is there. ` +
       (advice === "" ? "Not even one slot fits beside the weights." : `What fits: ${advice}.`),

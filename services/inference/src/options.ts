@@ -76,6 +76,11 @@ export const WORKER_OPTIONS = {
     unit: "MB",
     doc: "Keys and values of prompts that are kept for later ones of the same tenant that begin alike; 0 keeps none. Unset: as much as the slots take, at most 1024 and half of the memory that is left.",
   }),
+  swapMegabytes: option(z.int().min(0).max(1_048_576).optional(), {
+    default: undefined,
+    unit: "MB",
+    doc: "Keys and values of replies that gave their slots up to a tenant below its share, until they go on; 0: none does. Unset: half of what the slots take, at most 1024 and a quarter of the memory that is left.",
+  }),
   queueCapacity: option(count(100_000), {
     default: 256,
     doc: "Requests that may wait for a slot; further ones are refused with QUEUE_FULL.",

@@ -169,7 +169,7 @@ test("docs/telemetry.md lists the figures that a worker shows, and no others", a
       cachedTokens: 1,
       replyTokens: 2,
       outcome: { kind: "finished", reason: "end" },
-      times: { queued: 0, started: 1, firstToken: 2, ended: 3 },
+      times: { queued: 0, started: 1, firstToken: 2, ended: 3, preemptedMillis: 0 },
       persona: { revision: "r", versionDigests: ["f".repeat(64)], effectiveAlphaHundredths: 10 },
       watched: {
         events: [

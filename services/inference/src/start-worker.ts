@@ -14,7 +14,14 @@ import {
 import { measureChunkSize } from "./engine/chunk-size.ts";
 import { Engine } from "./engine/engine.ts";
 import { openBaseline } from "./guard/open-baseline.ts";
-import { availableMemory, planMemory, prefixBytesOf, requireMemory, servedContext } from "./memory-plan.ts";
+import {
+  availableMemory,
+  planMemory,
+  prefixBytesOf,
+  requireMemory,
+  servedContext,
+  swapBytesOf,
+} from "./memory-plan.ts";
 import { openModel } from "./open-model.ts";
 import { type OpenPersonas, openPersonas, SERVICE_NAME } from "./open-personas.ts";
 import { checkWorkerConfig, type WorkerValues } from "./options.ts";
@@ -112,8 +119,12 @@ async function openWorker(
   const contextTokens = servedContext(spec, values.context);
   const sizes = { slots: values.slots, tableRows: values.tableRows, contextTokens };
   const availableBytes = availableMemory();
-  const without = planMemory(spec, weightBytes, { ...sizes, prefixBytes: 0 });
-  const memory = { ...sizes, prefixBytes: prefixBytesOf(values.prefixCacheMegabytes, without, availableBytes) };
+  const without = planMemory(spec, weightBytes, { ...sizes, prefixBytes: 0, swapBytes: 0 });
+  const memory = {
+    ...sizes,
+    prefixBytes: prefixBytesOf(values.prefixCacheMegabytes, without, availableBytes),
+    swapBytes: swapBytesOf(values.swapMegabytes, without, availableBytes),
+  };
   const plan = planMemory(spec, weightBytes, memory);
   log.info({ ...memory, ...plan, availableBytes }, "memory needed once every slot is full");
   requireMemory(spec, plan, memory, availableBytes);
@@ -148,6 +159,7 @@ async function openWorker(
     chunkTokens: await chunkTokensOf(values, runtime, log),
     queueCapacity: values.queueCapacity,
     prefixBytes: memory.prefixBytes,
+    swapBytes: memory.swapBytes,
     serving: (tenant) => personas.catalog.serving(tenant),
     onStepFailed: (error) => log.error({ err: error }, "a step failed; its requests were ended"),
   });

@@ -53,6 +53,7 @@ export function replyJson(reply: Reply, { logProbs = false }: ReplyJsonOptions =
       queueMillis: short(finished.queueMillis),
       prefillMillis: short(finished.prefillMillis),
       decodeMillis: short(finished.decodeMillis),
+      preemptedMillis: short(finished.preemptedMillis),
       firstTokenMillis: reply.firstTokenMillis === undefined ? null : short(reply.firstTokenMillis),
       totalMillis: short(reply.totalMillis),
       tokensPerSecond: short(tokensPerSecond(reply)),

@@ -30,6 +30,9 @@ interface BaseJob extends Job {
   readonly reusePrefix?: boolean;
   /** Told when some are found. `cachedTokens`: of the prompt, those so far whose keys and values were there already. */
   prefixFound?(facts: { readonly cachedTokens: number }): void;
+  /** Told when it has given its slot up, and when it goes on in another. */
+  preempted?(): void;
+  resumed?(): void;
   /** Told once, after the last step that touched the job. */
   ended(ending: Ending): void;
 }

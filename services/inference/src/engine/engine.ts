@@ -5,6 +5,7 @@ import { ServiceError } from "@persona-mesh/service";
 import { DEFAULT_SERVING, type ServingPolicy } from "../personas/serving-policy.ts";
 import { type PrefixFigures, PrefixReuse } from "../prefix/prefix-reuse.ts";
 import {
+  type Admission,
   type Ended,
   FairQueue,
   type PrefillStep,
@@ -15,6 +16,7 @@ import {
 import type { EngineJob } from "./engine-job.ts";
 import { refusalError } from "./refusal.ts";
 import { Steps } from "./steps.ts";
+import { type SwapFigures, SwapSpace } from "./swap-space.ts";
 
 /** What a tenant may save up, in requests of the largest kind: some ten of a usual kind, sent at once. */
 const BURST_CONTEXTS = 2;
@@ -26,6 +28,8 @@ export interface EngineOptions {
   readonly queueCapacity: number;
   /** Memory for keys and values of prompts that were read before. @default 0, none is kept */
   readonly prefixBytes?: number;
+  /** Memory for replies that gave their slots up. @default 0, none does */
+  readonly swapBytes?: number;
   /** What a tenant may take; asked whenever it matters. @default {@link DEFAULT_SERVING} for everybody */
   readonly serving?: (tenant: string) => ServingPolicy;
   /** Told about a step that the runtime could not compute. */
@@ -45,6 +49,7 @@ export class Engine {
   readonly #scheduler: Scheduler<EngineJob>;
   readonly #steps: Steps;
   readonly #prefixes: PrefixReuse;
+  readonly #swap: SwapSpace;
   readonly #options: EngineOptions;
   readonly #running: Promise<void>;
   /** Ends the chunk in flight. */
@@ -59,8 +64,9 @@ export class Engine {
 
   constructor(runtime: ModelRuntime, options: EngineOptions) {
     this.#options = options;
-    const { chunkTokens, prefixBytes = 0 } = options;
+    const { chunkTokens, prefixBytes = 0, swapBytes = 0 } = options;
     this.#prefixes = new PrefixReuse(runtime, { chunkTokens, bytes: prefixBytes });
+    this.#swap = new SwapSpace(runtime, swapBytes);
     this.#steps = new Steps(runtime, chunkTokens, this.#prefixes);
     this.#scheduler = new Scheduler<EngineJob>({
       slots: runtime.slots,
@@ -72,7 +78,8 @@ export class Engine {
         burst: BURST_CONTEXTS * runtime.contextTokens,
         clock: () => performance.now(),
       }),
-      admit: (job) => job.worn.admit(),
+      admit: (job) => (this.#swap.has(job) ? readmit(job) : job.worn.admit()),
+      swap: this.#swap,
     });
     this.#running = this.#loop();
   }
@@ -111,6 +118,10 @@ export class Engine {
 
   prefixFigures(): PrefixFigures {
     return this.#prefixes.figures();
+  }
+
+  swapFigures(): SwapFigures {
+    return this.#swap.figures();
   }
 
   /** End everything and wait for the step in flight. The runtime can be disposed afterwards. */
@@ -199,4 +210,10 @@ export class Engine {
       if (this.#hasNews) resolve();
     });
   }
+}
+
+/** A job that reads does not look again before its next step: a persona that was withdrawn meanwhile refuses it here. */
+function readmit({ kind, worn }: EngineJob): Admission {
+  const error = kind === "prefill" ? worn.withdrawal() : undefined;
+  return error === undefined ? worn.readmit() : { kind: "refuse", error };
 }

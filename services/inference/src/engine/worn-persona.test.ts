@@ -56,6 +56,24 @@ test("what became current while the call waited is what it starts with", () => {
   expect(late.refresh()).toBeUndefined();
 });
 
+test("a call that gave its slot up goes on with what it wore, at the gain that it had", () => {
+  const table = tableOf(1);
+  const { source, worn: paused } = worn(table, ONE, { follow: false });
+  paused.admit();
+  paused.lower(20);
+  paused.release();
+  source.persona = TWO;
+  const { worn: other } = worn(table, personaOf("other", new Map([[0, rowAlong(2, 5)]])));
+  other.admit();
+  expect(paused.readmit()).toEqual({ kind: "wait" });
+  other.release();
+  expect(paused.readmit()).toEqual({ kind: "admit" });
+  expect(paused.persona).toBe(ONE);
+  expect(paused.steering.gain).toBeCloseTo(0.4);
+  expect(paused.refresh()).toBeUndefined();
+  expect(table.figures().rowsHeld).toBe(1);
+});
+
 test("a follower takes on the next one and gives the last one's rows back; others never change", () => {
   const table = tableOf(4);
   const { source, worn: follower } = worn(table, ONE);
@@ -179,6 +197,23 @@ describe("governed from outside", () => {
     holder.release();
     expect(follower.refresh()).toMatchObject({ persona: TWO });
   });
+
+  test.each(["REMOVE", "END"] as const)(
+    "withdrawn while its call had given its slot up, it never acts: %s",
+    (policy) => {
+      const table = tableOf(4);
+      const { source, worn: pinned } = governed(table, false);
+      pinned.admit();
+      pinned.release();
+      source.standings.set(ONE, { kind: "withdrawn", policy, error });
+      expect(pinned.readmit()).toEqual({ kind: "admit" });
+      expect(pinned.steering).toBe(UNSTEERED);
+      if (policy === "END") expect(() => pinned.refresh()).toThrow(error);
+      else expect(pinned.refresh()).toMatchObject({ persona: undefined });
+      expect(pinned.steering).toBe(UNSTEERED);
+      expect(table.figures().rowsHeld).toBe(0);
+    },
+  );
 
   test("streams that end with it end", () => {
     const { source, worn: pinned } = governed(tableOf(4), false);

@@ -79,6 +79,18 @@ export class WornPersona {
   }
 
   /**
+   * Take the rows of what is worn again, before a request that had given its slot up goes on. Those of a persona that was
+   * withdrawn meanwhile are left where they are: {@link refresh} says what becomes of the request.
+   */
+  readmit(): Admission {
+    if (this.withdrawal() !== undefined) return { kind: "admit" };
+    const worn = this.#acquire(this.#persona, this.#gain);
+    if (worn === "full") return { kind: "wait" };
+    this.#steering = worn;
+    return { kind: "admit" };
+  }
+
+  /**
    * Between steps: follow the current persona, lose a withdrawn one. When the table is full of rows in use the old one
    * stays on for now, unless it is withdrawn.
    *

@@ -64,6 +64,8 @@ export interface FinishedReply {
   readonly queueMillis: number;
   readonly prefillMillis: number;
   readonly decodeMillis: number;
+  /** Of prefilling and decoding, how long it had given its slot up. */
+  readonly preemptedMillis: number;
   readonly watch: WatchReport;
 }
 
@@ -153,6 +155,14 @@ export class GenerateJob implements GeneratingJob {
   prefixFound({ cachedTokens }: { readonly cachedTokens: number }): void {
     this.#cachedTokens = cachedTokens;
     this.#clock.start();
+  }
+
+  preempted(): void {
+    this.#clock.preempt();
+  }
+
+  resumed(): void {
+    this.#clock.resume();
   }
 
   /** Of the prompt's tokens, those whose keys and values were there already. */
@@ -250,7 +260,7 @@ export class GenerateJob implements GeneratingJob {
   }
 
   #finished(reason: FinishReason): FinishedReply {
-    const { queued, ended, started = ended, firstToken = ended } = this.#clock.times();
+    const { queued, ended, started = ended, firstToken = ended, preemptedMillis } = this.#clock.times();
     return {
       reason,
       tokens: this.#ids.length,
@@ -258,6 +268,7 @@ export class GenerateJob implements GeneratingJob {
       queueMillis: started - queued,
       prefillMillis: firstToken - started,
       decodeMillis: ended - firstToken,
+      preemptedMillis,
       watch: this.watched(),
     };
   }

@@ -6,6 +6,8 @@ export interface ReplyTimes {
   /** Its first token was there. */
   readonly firstToken?: number;
   readonly ended: number;
+  /** How long it had no slot after it had started, milliseconds. */
+  readonly preemptedMillis: number;
 }
 
 /** Notes the moments of a reply, each once: later calls change nothing. */
@@ -15,6 +17,8 @@ export class ReplyClock {
   #started: number | undefined;
   #firstToken: number | undefined;
   #ended: number | undefined;
+  #preempted: number | undefined;
+  #preemptedMillis = 0;
 
   queue(): void {
     this.#queued ??= performance.now();
@@ -28,7 +32,18 @@ export class ReplyClock {
     this.#firstToken ??= performance.now();
   }
 
+  /** It gave its slot up. */
+  preempt(): void {
+    this.#preempted ??= performance.now();
+  }
+
+  resume(): void {
+    if (this.#preempted !== undefined) this.#preemptedMillis += performance.now() - this.#preempted;
+    this.#preempted = undefined;
+  }
+
   end(): void {
+    this.resume();
     this.#ended ??= performance.now();
   }
 
@@ -39,6 +54,7 @@ export class ReplyClock {
       ...(this.#started === undefined ? {} : { started: this.#started }),
       ...(this.#firstToken === undefined ? {} : { firstToken: this.#firstToken }),
       ended: this.#ended ?? performance.now(),
+      preemptedMillis: this.#preemptedMillis,
     };
   }
 }

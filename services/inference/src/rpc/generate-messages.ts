@@ -98,6 +98,7 @@ function finished(job: GenerateJob, { reply }: Extract<GenerateEvent, { kind: "f
     queueMillis: reply.queueMillis,
     prefillMillis: reply.prefillMillis,
     decodeMillis: reply.decodeMillis,
+    preemptedMillis: reply.preemptedMillis,
     ...watchFields(reply.watch),
   };
 }

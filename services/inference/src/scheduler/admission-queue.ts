@@ -11,10 +11,13 @@ export type Refusal =
  * The waiting jobs and the order in which they are let in.
  *
  * The one place that knows the order: what is fair between tenants is decided behind it. A job comes in by `offer` and goes
- * by `remove`, or by `take` and, once it is over, `settle`.
+ * by `remove`, or by `take` and, once it is over, `settle`; in between it may give its slot up by `preempt` and be taken again.
  */
 export interface AdmissionQueue<J extends Job> {
+  /** Jobs that wait to start. */
   readonly size: number;
+  /** Jobs that gave their slots up and wait to go on. */
+  readonly preempted: number;
   /** Most jobs that can wait while no slot is free. */
   readonly capacity: number;
   /**
@@ -30,8 +33,16 @@ export interface AdmissionQueue<J extends Job> {
   take(job: J): void;
   /** A job that was taken is over. @param tokens - positions that were computed for it */
   settle(job: J, tokens: number): void;
-  /** Remove a waiting job wherever it stands. */
+  /**
+   * While no slot is free: the job that gives one up, if one should. What comes in its place is the head from then on.
+   *
+   * @param running - in the order in which they were let in
+   */
+  claim(running: readonly J[]): J | undefined;
+  /** A job that was taken gives its slot up, and comes before all of its tenant's that wait. @param tokens - as for `settle`, so far */
+  preempt(job: J, tokens: number): void;
+  /** Remove a job that waits to start, or to go on. */
   remove(id: string): J | undefined;
-  /** Every waiting job, in no particular order. */
+  /** Every job that waits, to start or to go on, in no particular order. */
   jobs(): Iterable<J>;
 }

@@ -1,20 +1,27 @@
 import type { AdmissionQueue, Refusal } from "./admission-queue.ts";
 import type { Ended, Job } from "./job.ts";
-import type { Admission, SchedulerOptions } from "./scheduler-contract.ts";
-import { knownTokens, type Slots } from "./slots.ts";
+import type { Admission, SchedulerOptions, Swap } from "./scheduler-contract.ts";
+import { knownTokens, type Slots, type Suspended } from "./slots.ts";
 
-/** Who gets into a slot, and out of it: waiting jobs in the queue's order, followers where nobody waits. */
+/**
+ * Who gets into a slot, and out of it: waiting jobs in the queue's order, followers where nobody waits. Where the queue says so a
+ * job that is at work gives its slot to the head: one in each plan, since running streams wait for the copy.
+ */
 export class Admissions<J extends Job> {
   readonly #queue: AdmissionQueue<J>;
   readonly #slots: Slots<J>;
   readonly #admit: SchedulerOptions<J>["admit"];
+  readonly #swap: Swap<J> | undefined;
+  /** Jobs that gave their slots up; they wait in the queue to go on. */
+  readonly #suspended = new Map<string, Suspended<J>>();
   /** Followers that came since the last plan. */
   readonly #arrived = new Map<string, J>();
 
-  constructor(queue: AdmissionQueue<J>, slots: Slots<J>, admit: SchedulerOptions<J>["admit"]) {
+  constructor(slots: Slots<J>, { queue, admit, swap }: Pick<SchedulerOptions<J>, "queue" | "admit" | "swap">) {
     this.#queue = queue;
     this.#slots = slots;
     this.#admit = admit;
+    this.#swap = swap;
   }
 
   /** A job comes, to wait, or as a follower to be looked at in the next plan. */
@@ -27,19 +34,31 @@ export class Admissions<J extends Job> {
     return undefined;
   }
 
-  /** Whether a job waits. */
+  /** Whether a job waits, to start or to go on. */
   has(id: string): boolean {
     return this.#queue.has(id) || this.#arrived.has(id);
   }
 
-  waiting(): J[] {
-    return [...this.#queue.jobs(), ...this.#arrived.values()];
+  /** Nobody waits, to start or to go on. */
+  get isEmpty(): boolean {
+    return this.#queue.size + this.#queue.preempted + this.#arrived.size === 0;
   }
 
-  /** A job that waits goes. */
+  /** Jobs that wait to start. */
+  waiting(): J[] {
+    return [...this.#queue.jobs(), ...this.#arrived.values()].filter(({ id }) => !this.#suspended.has(id));
+  }
+
+  /** Jobs that wait to go on. */
+  suspended(): J[] {
+    return [...this.#suspended.values()].map(({ state }) => state.job);
+  }
+
+  /** A job that waits, to start or to go on, does so no more. */
   remove(id: string): J | undefined {
     const job = this.#queue.remove(id) ?? this.#arrived.get(id);
     this.#arrived.delete(id);
+    if (job !== undefined && this.#suspended.delete(id)) this.#swap?.drop(job);
     return job;
   }
 
@@ -73,9 +92,13 @@ export class Admissions<J extends Job> {
 
   #admitWaiting(): Ended<J>[] {
     const ended: Ended<J>[] = [];
-    for (;;) {
+    for (let hasPreempted = false; ; ) {
       const slot = this.#slots.lowestFree();
-      if (slot === undefined && this.#slots.followers().length === 0) return ended;
+      if (slot === undefined && this.#slots.followers().length === 0) {
+        if (hasPreempted || !this.#preempt()) return ended;
+        hasPreempted = true;
+        continue;
+      }
       const job = this.#queue.head();
       if (job === undefined) return ended;
       if (slot === undefined) {
@@ -90,12 +113,39 @@ export class Admissions<J extends Job> {
       }
       if (admission.kind === "admit") {
         this.#queue.take(job);
-        this.#slots.occupy(slot, job);
+        this.#enter(slot, job);
       } else {
-        this.#queue.remove(job.id);
+        this.remove(job.id);
         ended.push({ job, ending: { kind: "failed", error: admission.error } });
       }
     }
+  }
+
+  #enter(slot: number, job: J): void {
+    const suspended = this.#suspended.get(job.id);
+    if (suspended === undefined) {
+      this.#slots.occupy(slot, job);
+      return;
+    }
+    this.#suspended.delete(job.id);
+    this.#swap?.in(job, slot);
+    this.#slots.resume(slot, suspended);
+  }
+
+  /** @returns whether a job gave its slot up */
+  #preempt(): boolean {
+    if (this.#swap === undefined) return false;
+    const running = this.#slots.atWork().flatMap((slot) => {
+      const state = this.#slots.state(slot);
+      return state.kind === "prefilling" || state.kind === "decoding" ? [{ slot, ...state }] : [];
+    });
+    const victim = this.#queue.claim(running.map(({ job }) => job));
+    const found = running.find(({ job }) => job === victim);
+    if (found === undefined || !this.#swap.out(found.job, found.slot, found.next)) return false;
+    const suspended = this.#slots.suspend(found.slot);
+    this.#suspended.set(found.job.id, suspended);
+    this.#queue.preempt(found.job, suspended.computed);
+    return true;
   }
 
   /** A slot that nobody waits for, now or never. */

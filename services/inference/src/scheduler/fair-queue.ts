@@ -30,11 +30,19 @@ interface Lane<J extends Job> {
   readonly tenant: string;
   /** Insertion order is arrival order, and a job leaves from the middle as cheaply as from the front. */
   readonly waiting: Map<string, J>;
+  /** Jobs that gave their slots up; the last one came first, and is the first to go on. */
+  readonly preempted: Preempted<J>[];
   running: number;
   /** Tokens: what it was credited less what it was charged. Below 0 it has had more than its share of late. */
   balance: number;
   /** Of equals, the one whose turn is longest ago comes first. */
   lastTurn: number;
+}
+
+interface Preempted<J extends Job> {
+  readonly job: J;
+  /** Tokens that it has taken. */
+  readonly taken: number;
 }
 
 /**
@@ -46,6 +54,11 @@ interface Lane<J extends Job> {
  * them at once as it takes). Who has nothing waiting is credited as well, up to `burst`; more lapses: a tenant that comes back has
  * its turn soon and no hoard. So requests that come in bursts, as people's do, do not wait for a tenant that always wants
  * more than its share. A tenant alone takes every slot; once others wait, it waits for its turn at every slot that gets free.
+ *
+ * Where no slot is free, who can pay with what it has saved does not wait for one: a tenant that has had more than its share gives
+ * one up, of several the one with the lowest balance per weight. That job is settled as if it were over, comes before all others
+ * of its tenant, and is charged again when it goes on. Tenants that all want more than their share have nothing saved, and those
+ * that want less have not had more: neither take slots from each other.
  *
  * The bound: over any time in which two tenants always have jobs that could be let in, and keep their weights w and v, what
  * they are charged net of settlements, each divided by its weight, differs by at most (slots + 1) · M · (1/w + 1/v), where M is
@@ -63,6 +76,7 @@ export class FairQueue<J extends Job> implements AdmissionQueue<J> {
   readonly #buckets: TokenBuckets;
   readonly #lanes = new Map<string, Lane<J>>();
   readonly #laneOf = new Map<string, Lane<J>>();
+  #preempted = 0;
   #chosen: J | undefined;
   #turn = 0;
 
@@ -77,17 +91,21 @@ export class FairQueue<J extends Job> implements AdmissionQueue<J> {
   }
 
   get size(): number {
-    return this.#laneOf.size;
+    return this.#laneOf.size - this.#preempted;
+  }
+
+  get preempted(): number {
+    return this.#preempted;
   }
 
   offer(job: J, freeSlots: number): Refusal | undefined {
     const share = this.#share(job.tenant);
     const left = this.capacity - Math.max(0, this.size - freeSlots);
     if (left <= 0) return { reason: "QUEUE_FULL", whose: "everybody" };
-    const { waiting, running } = this.#lanes.get(job.tenant) ?? { waiting: new Map(), running: 0 };
-    // Free slots that the tenant may not take let none of its jobs in.
-    const enterable = Math.max(0, Math.min(freeSlots, share.maxRunning - running));
-    const own = Math.max(0, waiting.size - enterable);
+    const known = this.#lanes.get(job.tenant);
+    // Free slots that the tenant may not take, or that those take which gave theirs up, let none of its new jobs in.
+    const allowed = Math.min(freeSlots, share.maxRunning - (known?.running ?? 0)) - (known?.preempted.length ?? 0);
+    const own = Math.max(0, (known?.waiting.size ?? 0) - Math.max(0, allowed));
     if (own >= Math.min(left, share.maxWaiting)) return { reason: "QUEUE_FULL", whose: "tenant" };
     const retryAfterMillis = this.#buckets.pay(job.tenant, costOf(job), share.tokensPerMinute);
     if (retryAfterMillis > 0) return { reason: "RATE_LIMITED", retryAfterMillis };
@@ -107,56 +125,101 @@ export class FairQueue<J extends Job> implements AdmissionQueue<J> {
   }
 
   take(job: J): void {
-    const lane = this.#leave(job.id);
-    if (lane === undefined) throw new Error(`job ${job.id} does not wait`);
+    const { lane, taken } = this.#leave(job.id) ?? {};
+    if (lane === undefined || taken === undefined) throw new Error(`job ${job.id} does not wait`);
     lane.running++;
-    lane.balance -= costOf(job);
+    lane.balance -= costOf(job) - taken;
     lane.lastTurn = ++this.#turn;
     this.#lapse(lane);
   }
 
+  claim(running: readonly J[]): J | undefined {
+    const head = this.#chosen ?? this.#first(this.#richest())?.job;
+    const lane = head && this.#laneOf.get(head.id);
+    const first = this.#first(lane);
+    if (head === undefined || lane === undefined || first?.job !== head || !this.#mayRun(lane)) return undefined;
+    const isSaved = lane.balance >= costOf(head) - first.taken;
+    if (!isSaved) return undefined;
+    let victim: J | undefined;
+    let least = 0;
+    for (const job of running) {
+      const other = this.#lanes.get(job.tenant);
+      if (other === undefined || other === lane) continue;
+      const perWeight = this.#perWeight(other);
+      // Of a tenant's jobs the last one that was let in.
+      if (perWeight < least || (perWeight === least && victim?.tenant === job.tenant)) {
+        victim = job;
+        least = perWeight;
+      }
+    }
+    if (victim !== undefined) this.#chosen = head;
+    return victim;
+  }
+
+  preempt(job: J, tokens: number): void {
+    const lane = this.#settle(job, tokens);
+    lane.preempted.push({ job, taken: tokens });
+    this.#laneOf.set(job.id, lane);
+    this.#preempted++;
+    if (this.#chosen?.tenant === job.tenant) this.#chosen = undefined;
+  }
+
   settle(job: J, tokens: number): void {
-    const lane = this.#lanes.get(job.tenant);
-    if (lane === undefined || lane.running === 0) throw new Error(`job ${job.id} does not run`);
-    lane.running--;
-    const rest = costOf(job) - tokens;
-    lane.balance += rest;
+    const lane = this.#settle(job, tokens);
     this.#lapse(lane);
+    const rest = costOf(job) - tokens;
     // What a job computes again is its tenant's share of the worker, but no token of prompt or reply.
     this.#buckets.giveBack(job.tenant, Math.max(0, rest), this.#share(job.tenant).tokensPerMinute);
   }
 
   remove(id: string): J | undefined {
-    const job = this.#laneOf.get(id)?.waiting.get(id);
-    const lane = this.#leave(id);
-    if (job === undefined || lane === undefined) return undefined;
+    const left = this.#leave(id);
+    if (left === undefined) return undefined;
+    const { lane, job, taken } = left;
     this.#lapse(lane);
-    this.#buckets.giveBack(job.tenant, costOf(job), this.#share(job.tenant).tokensPerMinute);
+    this.#buckets.giveBack(job.tenant, Math.max(0, costOf(job) - taken), this.#share(job.tenant).tokensPerMinute);
     return job;
   }
 
   *jobs(): Iterable<J> {
-    for (const lane of this.#lanes.values()) yield* lane.waiting.values();
+    for (const { waiting, preempted } of this.#lanes.values()) {
+      yield* waiting.values();
+      for (const { job } of preempted) yield job;
+    }
   }
 
   #choose(): J | undefined {
-    const ready = [...this.#lanes.values()].filter((lane) => this.#mayRun(lane));
-    let next: { lane: Lane<J>; perWeight: number } | undefined;
-    for (const lane of ready) {
-      const perWeight = lane.balance / this.#share(lane.tenant).weight;
-      const isBefore =
-        next === undefined ||
-        perWeight > next.perWeight ||
-        (perWeight === next.perWeight && lane.lastTurn < next.lane.lastTurn);
-      if (isBefore) next = { lane, perWeight };
-    }
+    const next = this.#richest();
     if (next === undefined) return undefined;
-    if (next.perWeight < 0) {
-      this.#credit(-next.perWeight);
+    if (next.balance < 0) {
+      this.#credit(-this.#perWeight(next));
       // Rounding must not leave the one whose turn it is a hair short of it.
-      next.lane.balance = 0;
+      next.balance = 0;
     }
-    return next.lane.waiting.values().next().value;
+    return this.#first(next)?.job;
+  }
+
+  /** Of those with a job that may be let in, whose balance per weight is highest. */
+  #richest(): Lane<J> | undefined {
+    let richest: Lane<J> | undefined;
+    for (const lane of this.#lanes.values()) {
+      if (!this.#mayRun(lane)) continue;
+      const more = richest === undefined ? 1 : this.#perWeight(lane) - this.#perWeight(richest);
+      if (richest === undefined || more > 0 || (more === 0 && lane.lastTurn < richest.lastTurn)) richest = lane;
+    }
+    return richest;
+  }
+
+  #perWeight({ tenant, balance }: Lane<J>): number {
+    return balance / this.#share(tenant).weight;
+  }
+
+  /** What of a tenant is let in next. */
+  #first(lane: Lane<J> | undefined): Preempted<J> | undefined {
+    const preempted = lane?.preempted.at(-1);
+    if (preempted !== undefined) return preempted;
+    const job = lane?.waiting.values().next().value;
+    return job && { job, taken: 0 };
   }
 
   /** Who has nothing to let in pays its debt off as the others do, and saves up to the burst. */
@@ -170,35 +233,60 @@ export class FairQueue<J extends Job> implements AdmissionQueue<J> {
   }
 
   #mayRun(lane: Lane<J> | undefined): boolean {
-    return lane !== undefined && lane.waiting.size > 0 && lane.running < this.#share(lane.tenant).maxRunning;
+    return lane !== undefined && !isIdle(lane) && lane.running < this.#share(lane.tenant).maxRunning;
   }
 
   #lane(tenant: string): Lane<J> {
     let lane = this.#lanes.get(tenant);
     if (lane === undefined) {
       // One that nothing is remembered of has taken nothing for long.
-      lane = { tenant, waiting: new Map(), running: 0, balance: this.#burst, lastTurn: 0 };
+      lane = { tenant, waiting: new Map(), preempted: [], running: 0, balance: this.#burst, lastTurn: 0 };
       this.#lanes.set(tenant, lane);
     }
     return lane;
   }
 
-  #leave(id: string): Lane<J> | undefined {
-    const lane = this.#laneOf.get(id);
-    if (this.#chosen?.id === id) this.#chosen = undefined;
-    this.#laneOf.delete(id);
-    lane?.waiting.delete(id);
+  #settle(job: J, tokens: number): Lane<J> {
+    const lane = this.#lanes.get(job.tenant);
+    if (lane === undefined || lane.running === 0) throw new Error(`job ${job.id} does not run`);
+    lane.running--;
+    lane.balance += costOf(job) - tokens;
     return lane;
   }
 
+  /** A job that waits, or gave its slot up, does so no more. */
+  #leave(id: string): (Preempted<J> & { readonly lane: Lane<J> }) | undefined {
+    const lane = this.#laneOf.get(id);
+    if (lane === undefined) return undefined;
+    if (this.#chosen?.id === id) this.#chosen = undefined;
+    this.#laneOf.delete(id);
+    const job = lane.waiting.get(id);
+    if (job !== undefined) {
+      lane.waiting.delete(id);
+      return { lane, job, taken: 0 };
+    }
+    this.#preempted--;
+    const [preempted] = lane.preempted.splice(
+      lane.preempted.findIndex((each) => each.job.id === id),
+      1,
+    );
+    return { lane, ...(preempted as Preempted<J>) };
+  }
+
   #lapse(lane: Lane<J>): void {
-    if (lane.waiting.size > 0) return;
+    if (!isIdle(lane)) return;
     lane.balance = Math.min(this.#burst, lane.balance);
     if (lane.running > 0) return;
     if (lane.balance >= this.#burst) this.#lanes.delete(lane.tenant);
     // Nobody has had less than another of what nobody wanted.
-    else if (this.size === 0 && ![...this.#lanes.values()].some(({ running }) => running > 0)) this.#lanes.clear();
+    else if (this.#laneOf.size === 0 && ![...this.#lanes.values()].some(({ running }) => running > 0))
+      this.#lanes.clear();
   }
+}
+
+/** Nothing of it waits to be let in. */
+function isIdle({ waiting, preempted }: Lane<Job>): boolean {
+  return waiting.size === 0 && preempted.length === 0;
 }
 
 /** Tokens that a job may take, at most. */

@@ -59,7 +59,7 @@ export type Ending =
   /** The worker stops: another one can take it from the start. */
   | { readonly kind: "drained" };
 
-/** Handed out exactly once per job. `slot` is the one it ran in, unless it never ran. */
+/** Handed out exactly once per job. `slot` is the one it was in, unless it waited. */
 export interface Ended<J extends Job> {
   readonly job: J;
   readonly ending: Ending;

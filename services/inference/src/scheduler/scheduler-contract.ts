@@ -10,6 +10,16 @@ export type Admission =
   /** Never: it ends as failed. */
   | { readonly kind: "refuse"; readonly error: unknown };
 
+/** Where the keys and values of jobs that gave their slots up are kept. `out` and `in` are called within `plan`, between steps. */
+export interface Swap<J extends Job> {
+  /** Keep positions 0 to `positions` − 1 of a slot, whose job takes no part in steps from now on. @returns false without room */
+  out(job: J, slot: number, positions: number): boolean;
+  /** Put them back into a slot, maybe another one. {@link SchedulerOptions.admit} was asked before. */
+  in(job: J, slot: number): void;
+  /** It will not go on: called at any time. */
+  drop(job: J): void;
+}
+
 export interface SchedulerOptions<J extends Job> {
   /** Rows of the KV cache: how many jobs run at once. */
   readonly slots: number;
@@ -21,8 +31,14 @@ export interface SchedulerOptions<J extends Job> {
    */
   readonly chunkTokens: number;
   readonly queue: AdmissionQueue<J>;
-  /** Called within `plan`, between steps, when a slot is free. A throw refuses the job. @default admits */
+  /**
+   * Called within `plan`, between steps, when a slot is free, also for a job that gave one up before. A throw refuses the job.
+   *
+   * @default admits
+   */
   readonly admit?: (job: J, slot: number) => Admission;
+  /** @default none: nothing is taken from a job that runs */
+  readonly swap?: Swap<J>;
 }
 
 export type Submission =
@@ -45,6 +61,8 @@ export interface SchedulerFigures {
   readonly prefilling: number;
   readonly decoding: number;
   readonly waiting: number;
+  /** Jobs that gave their slots up and wait to go on. */
+  readonly preempted: number;
   readonly queueCapacity: number;
   /** Positions of the KV cache in use. */
   readonly positions: number;

@@ -12,6 +12,10 @@ interface Shape {
   readonly waiting: number;
   /** Like table rows: how much the running jobs may weigh together. */
   readonly budget: number;
+  /** Tokens that a tenant may have saved up: with them it takes slots from others. */
+  readonly burst: number;
+  /** Positions for jobs that gave their slots up. */
+  readonly swap: number;
 }
 
 interface TestJob extends Job {
@@ -62,6 +66,8 @@ const shapes: fc.Arbitrary<Shape> = fc.record({
   chunkTokens: fc.integer({ min: 1, max: 8 }),
   waiting: fc.integer({ min: 1, max: 6 }),
   budget: fc.integer({ min: 3, max: 8 }),
+  burst: fc.integer({ min: 0, max: 200 }),
+  swap: fc.integer({ min: 0, max: 100 }),
 });
 
 const event: fc.Arbitrary<Event> = fc.oneof(
@@ -118,6 +124,9 @@ class Rig {
   readonly arrivals: string[] = [];
   readonly admissions: string[] = [];
   readonly cancelled = new Set<string>();
+  /** Positions of jobs that gave their slots up. */
+  readonly swapped = new Map<string, number>();
+  readonly endedSwapped = new Set<string>();
   /** Running jobs by slot, as told by admission and endings alone. */
   readonly running = new Map<number, TestJob>();
   /** Followers that lost their slot in the plan under way: what else they hold is given back after it. */
@@ -137,13 +146,16 @@ class Rig {
     const queue = new FairQueue<TestJob>({
       capacity: shape.waiting,
       share: (tenant) => this.share(tenant),
+      burst: shape.burst,
       clock: () => 0,
     });
-    const settle = queue.settle.bind(queue);
-    queue.settle = (job, tokens) => {
-      expect(tokens).toBe(this.computed.get(job.id) ?? 0);
-      settle(job, tokens);
-    };
+    for (const name of ["settle", "preempt"] as const) {
+      const call = queue[name].bind(queue);
+      queue[name] = (job, tokens) => {
+        expect(tokens).toBe(this.computed.get(job.id) ?? 0);
+        call(job, tokens);
+      };
+    }
     this.batch = new Scheduler<TestJob>({
       slots: shape.slots,
       contextTokens: shape.contextTokens,
@@ -162,8 +174,30 @@ class Rig {
         }
         for (let lower = 0; lower < slot; lower++) expect(this.running.has(lower)).toBe(true);
         this.running.set(slot, job);
-        this.admissions.push(job.id);
+        if (!this.swapped.has(job.id)) this.admissions.push(job.id);
         return { kind: "admit" };
+      },
+      swap: {
+        out: (job, slot, positions) => {
+          expect(this.running.get(slot)).toBe(job);
+          expect(job.follower).toBeUndefined();
+          expect(positions).toBe(this.filled(slot, job));
+          const kept = [...this.swapped.values()].reduce((sum, each) => sum + each, 0);
+          if (kept + positions > shape.swap) return false;
+          this.swapped.set(job.id, positions);
+          this.running.delete(slot);
+          this.cache[slot]?.fill(undefined);
+          return true;
+        },
+        in: (job, slot) => {
+          expect(this.running.get(slot)).toBe(job);
+          this.cache[slot]?.fill(undefined).fill(job.id, 0, this.swapped.get(job.id));
+          expect(this.swapped.delete(job.id)).toBe(true);
+        },
+        drop: (job) => {
+          expect(this.swapped.delete(job.id)).toBe(true);
+          this.endedSwapped.add(job.id);
+        },
       },
     });
   }
@@ -281,7 +315,7 @@ class Rig {
     if (!isRoom || this.blocked) return;
     for (const id of this.arrivals) {
       const job = this.submitted.get(id) as TestJob;
-      if (this.ended.has(id) || this.admissions.includes(id)) continue;
+      if (this.ended.has(id) || (this.admissions.includes(id) && !this.swapped.has(id))) continue;
       const own = jobs.filter(({ tenant, follower }) => tenant === job.tenant && follower === undefined);
       expect(own.length).toBeGreaterThanOrEqual(this.share(job.tenant).maxRunning);
     }
@@ -409,7 +443,8 @@ describe("Scheduler under random arrivals, cancels, rewinds, followers, policies
         while (rig.turn(GO_ON)) expect(++steps).toBeLessThanOrEqual(bound);
 
         expect(rig.batch.empty).toBe(true);
-        expect(rig.batch.figures()).toMatchObject({ running: 0, waiting: 0, positions: 0 });
+        expect(rig.batch.figures()).toMatchObject({ running: 0, waiting: 0, preempted: 0, positions: 0 });
+        expect(rig.swapped.size).toBe(0);
         expect([...rig.ended.keys()].sort()).toEqual([...rig.submitted.keys()].sort());
         const admitted = new Set(rig.admissions);
         const ofTenant = (tenant: string) => (id: string) => {
@@ -422,7 +457,7 @@ describe("Scheduler under random arrivals, cancels, rewinds, followers, policies
         }
         for (const [id, { ending, slot, job }] of rig.ended) {
           if (!admitted.has(id)) expect(["cancelled", job.follower && "displaced"]).toContain(ending.kind);
-          expect(slot !== undefined).toBe(admitted.has(id));
+          expect(slot !== undefined).toBe(admitted.has(id) && !rig.endedSwapped.has(id));
           if (ending.kind === "cancelled") expect(rig.cancelled.has(id)).toBe(true);
         }
       }),
@@ -448,12 +483,26 @@ describe("Scheduler under random arrivals, cancels, rewinds, followers, policies
     );
   });
 
+  it("stops: everybody leaves, whether they wait, run or gave their slots up", () => {
+    fc.assert(
+      fc.property(shapes, fc.array(turn, { maxLength: 30 }), (shape, turns) => {
+        const rig = new Rig(shape);
+        for (const each of turns) rig.turn(each);
+        rig.take(rig.batch.stop());
+        expect([...rig.ended.keys()].sort()).toEqual([...rig.submitted.keys()].sort());
+        expect(rig.batch.empty).toBe(true);
+        expect(rig.swapped.size).toBe(0);
+      }),
+      { numRuns: 100 },
+    );
+  });
+
   it("drains: what waits leaves at once, what runs ends by itself, nobody new comes in", () => {
     fc.assert(
       fc.property(shapes, fc.array(turn, { maxLength: 30 }), (shape, turns) => {
         const rig = new Rig(shape);
         for (const each of turns) rig.turn(each);
-        const running = new Set([...rig.running.values()].map((job) => job.id));
+        const running = new Set([...[...rig.running.values()].map((job) => job.id), ...rig.swapped.keys()]);
         rig.take(rig.batch.drain());
         const late: TestJob = { id: "late", tenant: "acme", kind: "prefill", tokens: 1, weight: 0, presentChunks: 0 };
         expect(rig.batch.submit(late).kind).toBe("refused");

@@ -380,10 +380,46 @@ describe("Scheduler", () => {
       prefilling: 1,
       decoding: 1,
       waiting: 1,
+      preempted: 0,
       queueCapacity: 3,
       positions: 3 + 4,
     });
     expect(batch.slots.map((state) => state.kind)).toEqual(["decoding", "prefilling"]);
+  });
+
+  it("takes a slot from who had more than its share, and gives it back with what was in it", () => {
+    const share = { weight: 1, maxRunning: 99, maxWaiting: 99, tokensPerMinute: Number.POSITIVE_INFINITY };
+    const queue = new FairQueue<Job>({ capacity: 8, share: () => share, burst: 8, clock: () => 0 });
+    const moves: string[] = [];
+    const batch = scheduler({
+      queue,
+      swap: {
+        out: ({ id }, slot, positions) => moves.push(`${id} out of ${slot} with ${positions}`) > 0,
+        in: ({ id }, slot) => moves.push(`${id} into ${slot}`),
+        drop: ({ id }) => moves.push(`${id} dropped`),
+      },
+    });
+    const greedy = (id: string): Job => ({ id, tenant: "greedy", kind: "generate", tokens: 5, replyTokens: 9 });
+    const polite = (id: string): Job => ({ id, tenant: "polite", kind: "generate", tokens: 2, replyTokens: 4 });
+    for (const id of ["g1", "g2", "g3"]) batch.submit(greedy(id));
+    expect(trace(batch, 6)).toEqual(["g1[0,3)", "g2[0,3)", "g1[3,5)!", "g1@5", "g2[3,5)!", "g1@6 g2@5"]);
+    batch.submit(polite("p1"));
+    // The one that was let in last gives way.
+    expect(trace(batch, 2)).toEqual(["p1[0,2)!", "g1@7 p1@2"]);
+    expect(moves).toEqual(["g2 out of 1 with 6"]);
+    expect(batch.figures()).toMatchObject({ running: 2, waiting: 1, preempted: 1 });
+    // What is left of the savings does not pay for another one: it waits for its turn, which is the next.
+    batch.submit(polite("p2"));
+    expect(trace(batch, 1)).toEqual(["g1@8 p1@3"]);
+    expect(endings(batch.cancel("p1"))).toEqual(["p1 cancelled"]);
+    expect(trace(batch, 2)).toEqual(["p2[0,2)!", "g1@9 p2@2"]);
+    expect(endings(batch.cancel("p2"))).toEqual(["p2 cancelled"]);
+    // Before the third one, and from the position where it was.
+    expect(trace(batch, 1)).toEqual(["g1@10 g2@6"]);
+    expect(moves).toEqual(["g2 out of 1 with 6", "g2 into 1"]);
+    expect(endings(batch.cancel("g2"))).toEqual(["g2 cancelled"]);
+    batch.submit(polite("p3"));
+    batch.submit(polite("p4"));
   });
 
   it("goes back: positions of prompt and reply are prefilled again, in chunks by phase, and decoding goes on", () => {

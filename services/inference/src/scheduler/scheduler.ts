@@ -19,7 +19,8 @@ import type { DecodeStep, PrefillStep, RowOutcome, Step } from "./step.ts";
  * token; prompts take turns chunk by chunk. Admission is strict about the queue's order: a head that has to wait (its
  * persona finds the steering table full) holds back everybody behind it. That wait is bounded, since only running jobs
  * hold what it needs and no new ones start; letting small personas overtake could starve a large one for ever. Followers
- * stand outside of all that: see {@link Follower}.
+ * stand outside of all that: see {@link Follower}. A job that gave its slot up goes on later in whatever slot is free, from the
+ * very position where it was.
  */
 export class Scheduler<J extends Job> {
   readonly #options: SchedulerOptions<J>;
@@ -37,7 +38,7 @@ export class Scheduler<J extends Job> {
     }
     this.#options = options;
     this.#slots = new Slots(options.slots);
-    this.#admissions = new Admissions(options.queue, this.#slots, options.admit);
+    this.#admissions = new Admissions(this.#slots, options);
   }
 
   /**
@@ -129,7 +130,7 @@ export class Scheduler<J extends Job> {
     return this.#end(id, { kind: "cancelled" });
   }
 
-  /** Take no more jobs and send the waiting ones away; what runs goes on to its end. */
+  /** Take no more jobs and send away those that wait to start; what has started goes on to its end. */
   drain(): Ended<J>[] {
     this.#accepting = false;
     return this.#admissions.waiting().flatMap((job) => this.#end(job.id, { kind: "drained" }));
@@ -139,12 +140,15 @@ export class Scheduler<J extends Job> {
   stop(): Ended<J>[] {
     const ended = this.drain();
     const running = this.#slots.states.flatMap((state) => ("job" in state ? [state.job] : []));
-    return [...ended, ...running.flatMap((job) => this.#end(job.id, { kind: "drained" }))];
+    return [
+      ...ended,
+      ...[...running, ...this.#admissions.suspended()].flatMap((job) => this.#end(job.id, { kind: "drained" })),
+    ];
   }
 
   /** No job waits or runs. */
   get empty(): boolean {
-    return this.#admissions.waiting().length === 0 && this.#slots.states.every((state) => state.kind === "free");
+    return this.#admissions.isEmpty && this.#slots.states.every((state) => state.kind === "free");
   }
 
   /** One state per slot, as of now. */
@@ -161,6 +165,7 @@ export class Scheduler<J extends Job> {
       prefilling: count("prefilling"),
       decoding: count("decoding"),
       waiting: this.#options.queue.size,
+      preempted: this.#options.queue.preempted,
       queueCapacity: this.#options.queue.capacity,
       positions: states.reduce((sum, state) => sum + ("next" in state ? state.next : 0), 0),
     };

@@ -21,6 +21,13 @@ export type SlotState<J extends Job> =
   | { readonly kind: "decoding"; readonly job: J; readonly next: number }
   | { readonly kind: "leaving"; readonly job: J; readonly ending: Ending };
 
+/** A job out of its slot, as it was there. */
+export interface Suspended<J extends Job> {
+  readonly state: Extract<SlotState<J>, { kind: "prefilling" | "decoding" }>;
+  /** Positions computed so far. */
+  readonly computed: number;
+}
+
 /** The slots, who is in which, and whose turn it is to prefill. */
 export class Slots<J extends Job> {
   readonly #states: SlotState<J>[];
@@ -52,6 +59,14 @@ export class Slots<J extends Job> {
   /** Positions computed so far for the job in `slot`; one counts as often as it was computed. */
   computed(slot: number): number {
     return this.#computed[slot] ?? 0;
+  }
+
+  /** Slots of jobs that are at work, but for followers, in the order in which the jobs were let in. */
+  atWork(): number[] {
+    return [...this.#slotOf.values()].filter((slot) => {
+      const state = this.state(slot);
+      return (state.kind === "prefilling" || state.kind === "decoding") && state.job.follower === undefined;
+    });
   }
 
   free(): number {
@@ -97,6 +112,22 @@ export class Slots<J extends Job> {
     this.#slotOf.set(job.id, slot);
     this.#computed[slot] = 0;
     this.#prefillTurns.push(slot);
+  }
+
+  /** A job that is at work leaves its slot without an end. @returns what `resume` takes */
+  suspend(slot: number): Suspended<J> {
+    const state = this.state(slot);
+    if (state.kind !== "prefilling" && state.kind !== "decoding") throw new Error(`slot ${slot} is ${state.kind}`);
+    this.release(slot, state.job);
+    return { state, computed: this.computed(slot) };
+  }
+
+  /** The job goes on where it was, in a slot that has its keys and values. */
+  resume(slot: number, { state, computed }: Suspended<J>): void {
+    this.#states[slot] = state;
+    this.#slotOf.set(state.job.id, slot);
+    this.#computed[slot] = computed;
+    if (state.kind === "prefilling") this.#prefillTurns.push(slot);
   }
 
   /** A chunk is in: the slot goes to the end of the prefill turns, or on to decoding. */

@@ -21,7 +21,7 @@ const REPLY: ServedReply = {
   cachedTokens: 16,
   replyTokens: 11,
   outcome: { kind: "finished", reason: "maxTokens" },
-  times: { queued: 1_000, started: 1_030, firstToken: 1_130, ended: 1_330 },
+  times: { queued: 1_000, started: 1_030, firstToken: 1_130, ended: 1_330, preemptedMillis: 0 },
   persona: { revision: "r1", versionDigests: ["a".repeat(64)], effectiveAlphaHundredths: 35 },
   watched: { events: [], coherence: undefined, twin: undefined },
 };

@@ -10,7 +10,7 @@ const REPLY: ServedReply = {
   cachedTokens: 16,
   replyTokens: 11,
   outcome: { kind: "finished", reason: "stop" },
-  times: { queued: 100, started: 130, firstToken: 230, ended: 430 },
+  times: { queued: 100, started: 130, firstToken: 230, ended: 430, preemptedMillis: 0 },
   persona: { revision: "r1", versionDigests: ["abc"], effectiveAlphaHundredths: 35 },
   watched: {
     events: [
@@ -70,12 +70,23 @@ test("a reply is three parts, each from where the one before ended", () => {
   });
 });
 
+test("time without a slot is said of a reply that had given its slot up, and of no other", () => {
+  const decode = (preemptedMillis: number) =>
+    replyParts({ ...REPLY, times: { ...REPLY.times, preemptedMillis } }).at(-1)?.attributes;
+  expect(decode(12.5)).toMatchObject({ "persona.preempted_millis": 12.5 });
+  expect(decode(0)).not.toHaveProperty("persona.preempted_millis");
+});
+
 test.each([
   ["queue", { queued: 100, ended: 150 }],
   ["prefill", { queued: 100, started: 130, ended: 150 }],
   ["decode", { queued: 100, started: 130, firstToken: 140, ended: 150 }],
 ])("one that is lost in %s ends there, with the reason", (name, times) => {
-  const parts = replyParts({ ...REPLY, outcome: { kind: "failed", reason: "STEP_FAILED" }, times });
+  const parts = replyParts({
+    ...REPLY,
+    outcome: { kind: "failed", reason: "STEP_FAILED" },
+    times: { ...times, preemptedMillis: 0 },
+  });
   expect(parts.at(-1)).toMatchObject({ name, end: 150, failed: true, attributes: { "error.type": "STEP_FAILED" } });
   expect(parts.slice(0, -1).some(({ failed }) => failed)).toBe(false);
 });

@@ -27,6 +27,7 @@ export function replyParts(reply: ServedReply): CallPart[] {
       [GEN_AI.outputTokens]: reply.replyTokens,
       [GEN_AI.finishReasons]: [outcomeWord(outcome)],
       ...watchedFigures(reply),
+      ...(times.preemptedMillis > 0 && { "persona.preempted_millis": times.preemptedMillis }),
     });
     parts.push({ ...decode, events: guardEvents(reply) });
   }

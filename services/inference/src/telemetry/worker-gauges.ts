@@ -1,12 +1,13 @@
 import type { ModelManifest } from "@persona-mesh/model";
 import type { Metrics } from "@persona-mesh/service";
+import type { SwapFigures } from "../engine/swap-space.ts";
 import type { PrefixFigures } from "../prefix/prefix-reuse.ts";
 import type { SchedulerFigures } from "../scheduler/index.ts";
 import type { SteeringTableFigures } from "../table/index.ts";
 
 /** Where the figures come from: asked when somebody scrapes, never by a step. */
 export interface GaugeSources {
-  readonly engine: { figures(): SchedulerFigures; prefixFigures(): PrefixFigures };
+  readonly engine: { figures(): SchedulerFigures; prefixFigures(): PrefixFigures; swapFigures(): SwapFigures };
   readonly table: { figures(): SteeringTableFigures };
   /** Positions of a slot. */
   readonly contextTokens: number;
@@ -33,6 +34,14 @@ export function observeWorker({ meter }: Metrics, { engine, table, contextTokens
 
   gauge("persona.inference.requests.running", "Requests that have a slot", "{request}", () => engine.figures().running);
   gauge("persona.inference.requests.waiting", "Requests in the queue", "{request}", () => engine.figures().waiting);
+  gauge(
+    "persona.inference.requests.preempted",
+    "Requests that gave their slots up and wait to go on",
+    "{request}",
+    () => {
+      return engine.figures().preempted;
+    },
+  );
   gauge("persona.inference.queue.capacity", "Most requests that may wait", "{request}", () => {
     return engine.figures().queueCapacity;
   });
@@ -81,6 +90,19 @@ export function observeWorker({ meter }: Metrics, { engine, table, contextTokens
   counter("persona.inference.table.refusals", "Tries to take on a persona that found every row held", "{try}", () => {
     return table.figures().refusals;
   });
+
+  counter("persona.inference.preemptions", "Times that a request gave its slot up", "{preemption}", () => {
+    return engine.swapFigures().preemptions;
+  });
+  gauge("persona.inference.swap.size", "Memory of requests that gave their slots up", "By", () => {
+    return engine.swapFigures().bytes;
+  });
+  gauge(
+    "persona.inference.swap.capacity",
+    "Memory that those may take",
+    "By",
+    () => engine.swapFigures().capacityBytes,
+  );
 
   gauge("persona.inference.prefix.size", "Memory of the prefixes that are kept", "By", () => {
     return engine.prefixFigures().bytes;

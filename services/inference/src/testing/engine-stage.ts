@@ -52,6 +52,8 @@ export interface Script {
   /** @default 3 */
   readonly tokens?: number;
   readonly prompt?: readonly number[];
+  /** What is charged for the reply, however long it gets. @default 0 */
+  readonly replyTokens?: number;
   /** @default "acme" */
   readonly tenant?: string;
   readonly persona?: LoadedPersona | (() => LoadedPersona | undefined);
@@ -68,6 +70,7 @@ export class Greedy implements GeneratingJob {
   readonly tenant: string;
   readonly prompt: Int32Array;
   readonly tokens: number;
+  readonly replyTokens: number;
   readonly sampling = { temperature: 0 };
   readonly id: string;
   readonly worn: WornPersona;
@@ -87,6 +90,7 @@ export class Greedy implements GeneratingJob {
     this.worn = stage.worn(script.persona);
     this.prompt = Int32Array.from(script.prompt ?? [1, 2, 3, 4, 5, 6]);
     this.tokens = this.prompt.length;
+    this.replyTokens = script.replyTokens ?? 0;
     this.reusePrefix = script.reusePrefix ?? true;
     this.#script = script;
     this.#diary = stage.diary;
