@@ -15,12 +15,21 @@ class Rig {
   readonly running: Job[] = [];
   readonly charged = new Map<string, number>();
   readonly slots: number;
+  /** Of every job that runs or gave its slot up, tokens taken so far. */
+  readonly taken = new Map<Job, number>();
+  preemptions = 0;
+  readonly #paid = new Set<Job>();
   #jobs = 0;
 
-  constructor(slots: number, shares: ReadonlyMap<string, Partial<TenantShare>>) {
+  constructor(slots: number, shares: ReadonlyMap<string, Partial<TenantShare>>, burst = 0) {
     this.slots = slots;
     this.shares = new Map([...shares].map(([tenant, share]) => [tenant, { ...SHARE, ...share }]));
-    this.queue = new FairQueue({ capacity: 1000, share: (tenant) => this.shares.get(tenant) ?? SHARE, clock: () => 0 });
+    this.queue = new FairQueue({
+      capacity: 1000,
+      share: (tenant) => this.shares.get(tenant) ?? SHARE,
+      burst,
+      clock: () => 0,
+    });
   }
 
   submit(tenant: string, tokens: number): Job {
@@ -33,6 +42,32 @@ class Rig {
     return [...this.queue.jobs()].filter((job) => job.tenant === tenant).length;
   }
 
+  /** Let those take slots who may. @returns who gave way, and for whom */
+  preempt(): { readonly victim: Job; readonly head: Job }[] {
+    const moves: { victim: Job; head: Job }[] = [];
+    while (this.running.length === this.slots) {
+      const victim = this.queue.claim(this.running);
+      if (victim === undefined) return moves;
+      const taken = this.taken.get(victim) ?? 0;
+      this.running.splice(this.running.indexOf(victim), 1);
+      this.queue.preempt(victim, taken);
+      this.#paid.add(victim);
+      const head = this.queue.head() as Job;
+      moves.push({ victim, head });
+      this.preemptions++;
+      this.fill();
+    }
+    return moves;
+  }
+
+  /** A running job takes some of what it may. */
+  work(which: number, share: number): void {
+    const job = this.running[which % Math.max(1, this.running.length)];
+    if (job === undefined) return;
+    const taken = this.taken.get(job) ?? 0;
+    this.taken.set(job, taken + Math.floor((costOf(job) - taken) * share));
+  }
+
   /** Let jobs in as long as there are slots. @returns whom */
   fill(): string[] {
     const taken: string[] = [];
@@ -42,7 +77,7 @@ class Rig {
       expect(this.queue.head()).toBe(job);
       this.queue.take(job);
       this.running.push(job);
-      this.#charge(job.tenant, costOf(job));
+      if (!this.#paid.delete(job)) this.#charge(job.tenant, costOf(job));
       taken.push(job.tenant);
     }
     return taken;
@@ -52,7 +87,9 @@ class Rig {
   end(which: number, share: number): void {
     const [job] = this.running.splice(which % this.running.length, 1);
     if (job === undefined) return;
-    const took = Math.round(costOf(job) * share);
+    const before = this.taken.get(job) ?? 0;
+    const took = before + Math.round((costOf(job) - before) * share);
+    this.taken.delete(job);
     this.queue.settle(job, took);
     this.#charge(job.tenant, took - costOf(job));
   }
@@ -208,4 +245,52 @@ test("limits hold, order within a tenant holds, and accounts of those who left a
     }),
     { numRuns: 300 },
   );
+});
+
+test("who is below its share never waits for who is beyond it, pays from its savings, and floods never preempt each other", () => {
+  let preemptions = 0;
+  fc.assert(
+    fc.property(
+      fc.integer({ min: 1, max: 4 }),
+      fc.array(weight, { minLength: 1, maxLength: 3 }),
+      fc.integer({ min: MOST, max: 4 * MOST }),
+      fc.array(fc.record({ which: fc.nat(), share: turn.map(({ share }) => share), polite: fc.nat(3), tokens: cost }), {
+        minLength: 1,
+        maxLength: 60,
+      }),
+      (slots, greedy, burst, turns) => {
+        const floods = greedy.map((_, index) => `greedy${index}`);
+        const shares = greedy.map((w, index) => [`greedy${index}`, { weight: w }] as const);
+        const rig = new Rig(slots, new Map([...shares, ["polite", { weight: 1 }]]), burst);
+        // They use up what they have saved before anybody else comes.
+        for (let i = 0; i < 4 * slots * (burst / MOST + 1) * floods.length; i++) {
+          for (const tenant of floods) while (rig.waiting(tenant) < slots + 2) rig.submit(tenant, MOST);
+          rig.fill();
+          rig.end(i, 1);
+        }
+        for (const { which, share, polite, tokens } of turns) {
+          for (const tenant of floods) while (rig.waiting(tenant) < slots + 2) rig.submit(tenant, MOST);
+          rig.fill();
+          rig.work(which, share);
+          if (polite === 0) {
+            rig.submit("polite", tokens);
+            // It may have been credited since, and have more.
+            const isPaid = burst - (rig.charged.get("polite") ?? 0) >= tokens && rig.waiting("polite") === 1;
+            const moves = rig.preempt();
+            preemptions += moves.length;
+            for (const { victim, head } of moves) {
+              expect(head.tenant).toBe("polite");
+              expect(victim.tenant).not.toBe("polite");
+            }
+            // A slot is there for it as long as somebody else has one.
+            const isAlone = rig.running.every(({ tenant }) => tenant === "polite");
+            if (isPaid && !isAlone) expect(moves).toHaveLength(1);
+          } else if (polite === 1) rig.end(which, 1);
+          else expect(rig.preempt().every(({ head }) => head.tenant === "polite")).toBe(true);
+        }
+      },
+    ),
+    { numRuns: 200 },
+  );
+  expect(preemptions).toBeGreaterThan(100);
 });

@@ -31,7 +31,7 @@ interface Lane<J extends Job> {
   /** Insertion order is arrival order, and a job leaves from the middle as cheaply as from the front. */
   readonly waiting: Map<string, J>;
   /** Jobs that gave their slots up; the last one came first, and is the first to go on. */
-  readonly preempted: Preempted<J>[];
+  readonly preempted: Candidate<J>[];
   running: number;
   /** Tokens: what it was credited less what it was charged. Below 0 it has had more than its share of late. */
   balance: number;
@@ -39,8 +39,11 @@ interface Lane<J extends Job> {
   lastTurn: number;
 }
 
-interface Preempted<J extends Job> {
+/** A job that could be let in. */
+interface Candidate<J extends Job> {
   readonly job: J;
+  /** Tokens that its tenant is charged for that: all that it may take, or none where it was let in before. */
+  readonly price: number;
   /** Tokens that it has taken. */
   readonly taken: number;
 }
@@ -55,10 +58,10 @@ interface Preempted<J extends Job> {
  * its turn soon and no hoard. So requests that come in bursts, as people's do, do not wait for a tenant that always wants
  * more than its share. A tenant alone takes every slot; once others wait, it waits for its turn at every slot that gets free.
  *
- * Where no slot is free, who can pay with what it has saved does not wait for one: a tenant that has had more than its share gives
- * one up, of several the one with the lowest balance per weight. That job is settled as if it were over, comes before all others
- * of its tenant, and is charged again when it goes on. Tenants that all want more than their share have nothing saved, and those
- * that want less have not had more: neither take slots from each other.
+ * Where no slot is free, who can pay with what it has saved does not wait for one: a tenant that has nothing saved gives one
+ * up, of several the one with the lowest balance per weight. That job stays paid for and comes before all others of its tenant.
+ * Tenants that all want more than their share have nothing saved, and those that want less have some: neither take slots from
+ * each other.
  *
  * The bound: over any time in which two tenants always have jobs that could be let in, and keep their weights w and v, what
  * they are charged net of settlements, each divided by its weight, differs by at most (slots + 1) · M · (1/w + 1/v), where M is
@@ -125,10 +128,11 @@ export class FairQueue<J extends Job> implements AdmissionQueue<J> {
   }
 
   take(job: J): void {
-    const { lane, taken } = this.#leave(job.id) ?? {};
-    if (lane === undefined || taken === undefined) throw new Error(`job ${job.id} does not wait`);
+    const left = this.#leave(job.id);
+    if (left === undefined) throw new Error(`job ${job.id} does not wait`);
+    const { lane, price } = left;
     lane.running++;
-    lane.balance -= costOf(job) - taken;
+    lane.balance -= price;
     lane.lastTurn = ++this.#turn;
     this.#lapse(lane);
   }
@@ -138,16 +142,16 @@ export class FairQueue<J extends Job> implements AdmissionQueue<J> {
     const lane = head && this.#laneOf.get(head.id);
     const first = this.#first(lane);
     if (head === undefined || lane === undefined || first?.job !== head || !this.#mayRun(lane)) return undefined;
-    const isSaved = lane.balance >= costOf(head) - first.taken;
-    if (!isSaved) return undefined;
+    // One that is paid for must be worth as much to its tenant as one that is not.
+    if (lane.balance < costOf(head) - first.taken) return undefined;
     let victim: J | undefined;
     let least = 0;
     for (const job of running) {
       const other = this.#lanes.get(job.tenant);
       if (other === undefined || other === lane) continue;
       const perWeight = this.#perWeight(other);
-      // Of a tenant's jobs the last one that was let in.
-      if (perWeight < least || (perWeight === least && victim?.tenant === job.tenant)) {
+      // Of those that are as low, a tenant's own among them, the last one that was let in.
+      if (perWeight <= least) {
         victim = job;
         least = perWeight;
       }
@@ -157,17 +161,18 @@ export class FairQueue<J extends Job> implements AdmissionQueue<J> {
   }
 
   preempt(job: J, tokens: number): void {
-    const lane = this.#settle(job, tokens);
-    lane.preempted.push({ job, taken: tokens });
+    const lane = this.#stop(job);
+    lane.preempted.push({ job, price: 0, taken: tokens });
     this.#laneOf.set(job.id, lane);
     this.#preempted++;
     if (this.#chosen?.tenant === job.tenant) this.#chosen = undefined;
   }
 
   settle(job: J, tokens: number): void {
-    const lane = this.#settle(job, tokens);
-    this.#lapse(lane);
+    const lane = this.#stop(job);
     const rest = costOf(job) - tokens;
+    lane.balance += rest;
+    this.#lapse(lane);
     // What a job computes again is its tenant's share of the worker, but no token of prompt or reply.
     this.#buckets.giveBack(job.tenant, Math.max(0, rest), this.#share(job.tenant).tokensPerMinute);
   }
@@ -175,7 +180,8 @@ export class FairQueue<J extends Job> implements AdmissionQueue<J> {
   remove(id: string): J | undefined {
     const left = this.#leave(id);
     if (left === undefined) return undefined;
-    const { lane, job, taken } = left;
+    const { lane, job, price, taken } = left;
+    lane.balance += costOf(job) - taken - price;
     this.#lapse(lane);
     this.#buckets.giveBack(job.tenant, Math.max(0, costOf(job) - taken), this.#share(job.tenant).tokensPerMinute);
     return job;
@@ -191,12 +197,13 @@ export class FairQueue<J extends Job> implements AdmissionQueue<J> {
   #choose(): J | undefined {
     const next = this.#richest();
     if (next === undefined) return undefined;
-    if (next.balance < 0) {
+    const first = this.#first(next);
+    if (next.balance < 0 && first !== undefined && first.price > 0) {
       this.#credit(-this.#perWeight(next));
       // Rounding must not leave the one whose turn it is a hair short of it.
       next.balance = 0;
     }
-    return this.#first(next)?.job;
+    return first?.job;
   }
 
   /** Of those with a job that may be let in, whose balance per weight is highest. */
@@ -215,11 +222,11 @@ export class FairQueue<J extends Job> implements AdmissionQueue<J> {
   }
 
   /** What of a tenant is let in next. */
-  #first(lane: Lane<J> | undefined): Preempted<J> | undefined {
+  #first(lane: Lane<J> | undefined): Candidate<J> | undefined {
     const preempted = lane?.preempted.at(-1);
     if (preempted !== undefined) return preempted;
     const job = lane?.waiting.values().next().value;
-    return job && { job, taken: 0 };
+    return job && { job, price: costOf(job), taken: 0 };
   }
 
   /** Who has nothing to let in pays its debt off as the others do, and saves up to the burst. */
@@ -246,16 +253,15 @@ export class FairQueue<J extends Job> implements AdmissionQueue<J> {
     return lane;
   }
 
-  #settle(job: J, tokens: number): Lane<J> {
-    const lane = this.#lanes.get(job.tenant);
-    if (lane === undefined || lane.running === 0) throw new Error(`job ${job.id} does not run`);
+  #stop({ id, tenant }: J): Lane<J> {
+    const lane = this.#lanes.get(tenant);
+    if (lane === undefined || lane.running === 0) throw new Error(`job ${id} does not run`);
     lane.running--;
-    lane.balance += costOf(job) - tokens;
     return lane;
   }
 
   /** A job that waits, or gave its slot up, does so no more. */
-  #leave(id: string): (Preempted<J> & { readonly lane: Lane<J> }) | undefined {
+  #leave(id: string): (Candidate<J> & { readonly lane: Lane<J> }) | undefined {
     const lane = this.#laneOf.get(id);
     if (lane === undefined) return undefined;
     if (this.#chosen?.id === id) this.#chosen = undefined;
@@ -263,14 +269,14 @@ export class FairQueue<J extends Job> implements AdmissionQueue<J> {
     const job = lane.waiting.get(id);
     if (job !== undefined) {
       lane.waiting.delete(id);
-      return { lane, job, taken: 0 };
+      return { lane, job, price: costOf(job), taken: 0 };
     }
     this.#preempted--;
     const [preempted] = lane.preempted.splice(
       lane.preempted.findIndex((each) => each.job.id === id),
       1,
     );
-    return { lane, ...(preempted as Preempted<J>) };
+    return { lane, ...(preempted as Candidate<J>) };
   }
 
   #lapse(lane: Lane<J>): void {
