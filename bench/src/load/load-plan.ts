@@ -30,7 +30,7 @@ export interface LoadPlan {
   readonly replyTokens: readonly number[];
 }
 
-/** What became of one tenant's requests. Times are milliseconds as the client saw them. */
+/** What became of one tenant's requests. Times as the client saw them, encoded by `Latencies`. */
 export interface TenantReport {
   readonly tenant: string;
   readonly sent: number;
@@ -39,17 +39,11 @@ export interface TenantReport {
   readonly refused: Readonly<Record<string, number>>;
   /** Tokens of replies that came while the load ran. */
   readonly tokens: number;
-  readonly firstToken: Percentiles;
+  readonly firstToken: string;
   /** Between two tokens of a stream. */
-  readonly betweenTokens: Percentiles;
+  readonly betweenTokens: string;
   /** For a slot, as the worker says. */
-  readonly queue: Percentiles;
-}
-
-export interface Percentiles {
-  readonly p50: number;
-  readonly p99: number;
-  readonly most: number;
+  readonly queue: string;
 }
 
 export interface LoadReport {

@@ -1,7 +1,7 @@
 import { InferenceClient } from "@persona-mesh/client";
 import { ClientError } from "@persona-mesh/service/client";
 import { Latencies } from "../mesh/latencies.ts";
-import type { LoadPlan, Percentiles, TenantLoad, TenantReport } from "./load-plan.ts";
+import type { LoadPlan, TenantLoad, TenantReport } from "./load-plan.ts";
 import type { Random } from "./random.ts";
 
 /** Sends one tenant's requests for as long as the load runs, and keeps what became of them. */
@@ -58,9 +58,9 @@ export class TenantCaller implements Disposable {
       finished: this.#finished,
       refused: this.#refused,
       tokens: this.#tokens,
-      firstToken: percentiles(this.#firstToken),
-      betweenTokens: percentiles(this.#betweenTokens),
-      queue: percentiles(this.#queue),
+      firstToken: this.#firstToken.encoded(),
+      betweenTokens: this.#betweenTokens.encoded(),
+      queue: this.#queue.encoded(),
     };
   }
 
@@ -104,10 +104,6 @@ export class TenantCaller implements Disposable {
 }
 
 const REFUSED_PAUSE = 50;
-
-function percentiles(latencies: Latencies): Percentiles {
-  return { p50: latencies.at(50), p99: latencies.at(99), most: latencies.at(100) };
-}
 
 /** Returns early when the signal fires. */
 function sleep(milliseconds: number, signal: AbortSignal): Promise<void> {

@@ -2,6 +2,7 @@ import { errors, type JWTVerifyGetKey, jwtVerify } from "jose";
 import { z } from "zod";
 import { ServiceError } from "../errors/service-error.ts";
 import { type Caller, isRoleName, RESOURCE_ID } from "./caller.ts";
+import { VerifiedTokens } from "./verified-tokens.ts";
 
 /** Where verification keys come from. */
 export interface KeySource {
@@ -26,17 +27,28 @@ export type TokenVerifier = (authorization: readonly unknown[]) => Promise<Calle
  * @throws ServiceError TOKEN_MISSING, TOKEN_EXPIRED or TOKEN_INVALID, from the returned function
  */
 export function createTokenVerifier(keys: KeySource, rules: TokenRules): TokenVerifier {
+  const verified = new VerifiedTokens(keys.getKey);
   return async (authorization) => {
     const token = bearerToken(authorization);
+    const before = await verified.get(token);
+    if (before !== undefined) return before;
+    let asked: Parameters<JWTVerifyGetKey> | undefined;
+    const getKey: JWTVerifyGetKey = (...question) => {
+      asked = question;
+      return keys.getKey(...question);
+    };
     try {
-      const { payload } = await jwtVerify(token, keys.getKey, {
+      const { payload, key } = await jwtVerify(token, getKey, {
         algorithms: [...SIGNATURE_ALGORITHMS],
         issuer: rules.issuer,
         audience: rules.audience,
         clockTolerance: CLOCK_TOLERANCE_SECONDS,
         requiredClaims: ["exp", "sub", "tenant", "roles"],
       });
-      return callerOf(payload);
+      const caller = callerOf(payload);
+      const expires = 1000 * ((payload.exp ?? 0) + CLOCK_TOLERANCE_SECONDS);
+      if (asked !== undefined) verified.add(token, { caller, key, asked, expires });
+      return caller;
     } catch (error) {
       throw toTokenError(error);
     }

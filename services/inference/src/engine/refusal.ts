@@ -1,8 +1,8 @@
 import { ServiceError } from "@persona-mesh/service";
-import type { Submission } from "../scheduler/index.ts";
+import type { Refused } from "../scheduler/index.ts";
 
 /** The error that a refused submission is for its caller. */
-export function refusalError(refusal: Extract<Submission, { kind: "refused" }>): ServiceError {
+export function refusalError(refusal: Refused): ServiceError {
   switch (refusal.reason) {
     case "QUEUE_FULL":
       return new ServiceError(

@@ -40,7 +40,7 @@ export class SwapSpace implements Swap<EngineJob> {
 
   out(job: EngineJob, slot: number, positions: number): boolean {
     const count = Math.ceil(positions / SWAP_BLOCK_TOKENS);
-    if (count > this.#capacity - this.#made + this.#free.length) return false;
+    if (this.#capacity === 0 || count > this.#capacity - this.#made + this.#free.length) return false;
     const kept = { positions, blocks: Array.from({ length: count }, () => this.#block()) };
     for (const { start, part } of this.#parts(kept)) this.#cache.readCache(slot, start, part);
     this.#kept.set(job.id, kept);

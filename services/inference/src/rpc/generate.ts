@@ -6,7 +6,7 @@ import { watchReply } from "../guard/watch-reply.ts";
 import { GenerateJob } from "../jobs/generate-job.ts";
 import { interleave } from "../jobs/interleave.ts";
 import { PromptLogProbsJob, type PromptToken } from "../jobs/prompt-log-probs-job.ts";
-import type { ReplyOutcome } from "../telemetry/served-reply.ts";
+import type { ReplyOutcome, ServedReply } from "../telemetry/served-reply.ts";
 import type { Worker } from "../worker.ts";
 import { promptLogProbs, responseEvents } from "./generate-messages.ts";
 import { type ReplySettings, replySettings } from "./generate-request.ts";
@@ -16,7 +16,7 @@ import { steeringFields } from "./persona-proof.ts";
 import { selectPersona, wear } from "./persona-selection.ts";
 import { encodePrompt } from "./prompt.ts";
 import { runJobs } from "./run-jobs.ts";
-import { failureOf, servedReply } from "./served-reply.ts";
+import { failureOf, refusedReply, servedReply } from "./served-reply.ts";
 
 type Response = MessageInitShape<typeof GenerateResponseSchema>;
 
@@ -27,6 +27,7 @@ export async function* generate(
   context: CallContext,
 ): AsyncGenerator<Response> {
   const settings = replySettings(worker, request);
+  requireRoom(worker, request, context, settings.choices);
   const prompt = encodePrompt(worker, request.prompt);
   const facts = {
     requestId: context.requestId,
@@ -73,12 +74,29 @@ export async function* generate(
     context.signal.removeEventListener("abort", cancel);
     cancel();
     failure ??= failureOf(undefined, context.signal);
-    const operation = request.prompt?.input.case === "chat" ? "chat" : "text_completion";
     for (const [choice, job] of jobs.entries()) {
-      const call = { operation, choice, choices: jobs.length } as const;
+      const call = { operation: operationOf(request), choice, choices: jobs.length };
       worker.telemetry.replied(servedReply(job, outcomes[choice] ?? failure, call), context);
     }
   }
+}
+
+/** Before anything costs time. @throws ServiceError QUEUE_FULL, DRAINING */
+function requireRoom(worker: Worker, request: GenerateRequest, context: CallContext, choices: number): void {
+  try {
+    worker.engine.requireRoom(context.caller.tenant);
+  } catch (error) {
+    const outcome = failureOf(error, context.signal);
+    for (let choice = 0; choice < choices; choice++) {
+      const call = { operation: operationOf(request), choice, choices };
+      worker.telemetry.replied(refusedReply(outcome, call), context);
+    }
+    throw error;
+  }
+}
+
+function operationOf({ prompt }: GenerateRequest): ServedReply["operation"] {
+  return prompt?.input.case === "chat" ? "chat" : "text_completion";
 }
 
 interface ReplyFacts {

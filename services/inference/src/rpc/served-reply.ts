@@ -27,6 +27,24 @@ export function servedReply(
   };
 }
 
+/** What telemetry is told of a reply that was refused before anything was done for it. */
+export function refusedReply(
+  outcome: ReplyOutcome,
+  call: Pick<ServedReply, "operation" | "choice" | "choices">,
+): ServedReply {
+  const now = performance.now();
+  return {
+    ...call,
+    outcome,
+    times: { queued: now, ended: now, preemptedMillis: 0 },
+    promptTokens: 0,
+    cachedTokens: 0,
+    replyTokens: 0,
+    persona: undefined,
+    watched: { events: [], coherence: undefined, twin: undefined },
+  };
+}
+
 /** How a reply ended that has not finished: `error` is what it failed with, undefined where its caller left. */
 export function failureOf(error: unknown, signal: AbortSignal): ReplyOutcome {
   // A job that was cancelled for its caller says so; the signal says why.

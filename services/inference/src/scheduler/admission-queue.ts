@@ -20,6 +20,8 @@ export interface AdmissionQueue<J extends Job> {
   readonly preempted: number;
   /** Most jobs that can wait while no slot is free. */
   readonly capacity: number;
+  /** Why no job of a tenant may wait now, however small; undefined while one may. @param freeSlots - as for `offer` */
+  full(tenant: string, freeSlots: number): Refusal | undefined;
   /**
    * Take a job in, or say why not.
    *

@@ -24,12 +24,14 @@ export class Admissions<J extends Job> {
     this.#swap = swap;
   }
 
+  /** Why no job of a tenant may wait now. */
+  full(tenant: string): Refusal | undefined {
+    return this.#queue.full(tenant, this.#freeable());
+  }
+
   /** A job comes, to wait, or as a follower to be looked at in the next plan. */
   offer(job: J): Refusal | undefined {
-    if (job.follower === undefined) {
-      // A follower gives its slot to the first who waits.
-      return this.#queue.offer(job, this.#slots.free() + this.#slots.followers().length);
-    }
+    if (job.follower === undefined) return this.#queue.offer(job, this.#freeable());
     this.#arrived.set(job.id, job);
     return undefined;
   }
@@ -119,6 +121,11 @@ export class Admissions<J extends Job> {
         ended.push({ job, ending: { kind: "failed", error: admission.error } });
       }
     }
+  }
+
+  /** Slots for those who wait: a follower gives its own to the first of them. */
+  #freeable(): number {
+    return this.#slots.free() + this.#slots.followers().length;
   }
 
   #enter(slot: number, job: J): void {

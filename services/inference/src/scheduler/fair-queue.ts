@@ -101,16 +101,21 @@ export class FairQueue<J extends Job> implements AdmissionQueue<J> {
     return this.#preempted;
   }
 
-  offer(job: J, freeSlots: number): Refusal | undefined {
-    const share = this.#share(job.tenant);
+  full(tenant: string, freeSlots: number): Refusal | undefined {
+    const share = this.#share(tenant);
     const left = this.capacity - Math.max(0, this.size - freeSlots);
     if (left <= 0) return { reason: "QUEUE_FULL", whose: "everybody" };
-    const known = this.#lanes.get(job.tenant);
+    const known = this.#lanes.get(tenant);
     // Free slots that the tenant may not take, or that those take which gave theirs up, let none of its new jobs in.
     const allowed = Math.min(freeSlots, share.maxRunning - (known?.running ?? 0)) - (known?.preempted.length ?? 0);
     const own = Math.max(0, (known?.waiting.size ?? 0) - Math.max(0, allowed));
-    if (own >= Math.min(left, share.maxWaiting)) return { reason: "QUEUE_FULL", whose: "tenant" };
-    const retryAfterMillis = this.#buckets.pay(job.tenant, costOf(job), share.tokensPerMinute);
+    return own < Math.min(left, share.maxWaiting) ? undefined : { reason: "QUEUE_FULL", whose: "tenant" };
+  }
+
+  offer(job: J, freeSlots: number): Refusal | undefined {
+    const full = this.full(job.tenant, freeSlots);
+    if (full !== undefined) return full;
+    const retryAfterMillis = this.#buckets.pay(job.tenant, costOf(job), this.#share(job.tenant).tokensPerMinute);
     if (retryAfterMillis > 0) return { reason: "RATE_LIMITED", retryAfterMillis };
     const lane = this.#lane(job.tenant);
     lane.waiting.set(job.id, job);

@@ -41,8 +41,9 @@ export interface SchedulerOptions<J extends Job> {
   readonly swap?: Swap<J>;
 }
 
-export type Submission =
-  | { readonly kind: "queued" }
+export type Submission = { readonly kind: "queued" } | Refused;
+
+export type Refused =
   | ({ readonly kind: "refused" } & Refusal)
   /** The worker stops. */
   | { readonly kind: "refused"; readonly reason: "DRAINING" };

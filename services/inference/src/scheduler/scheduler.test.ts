@@ -368,6 +368,21 @@ describe("Scheduler", () => {
     expect(endings(complete(batch, step, END))).toEqual(["a end"]);
   });
 
+  it("says beforehand whom it would refuse, and why", () => {
+    const batch = scheduler({ slots: 1, waiting: 2 });
+    const said: string[] = [];
+    for (const id of ["a", "b", "c", "d"]) {
+      const before = batch.refusal("acme");
+      expect(batch.submit(generate(id, 1))).toEqual(before ?? { kind: "queued" });
+      said.push(before?.reason ?? "room");
+    }
+    // One slot, and of two places one is for others.
+    expect(said).toEqual(["room", "room", "QUEUE_FULL", "QUEUE_FULL"]);
+    expect(batch.refusal("globex")).toBeUndefined();
+    batch.drain();
+    expect(batch.refusal("globex")).toEqual({ kind: "refused", reason: "DRAINING" });
+  });
+
   it("counts what runs and waits", () => {
     const batch = scheduler({ waiting: 3 });
     batch.submit(generate("a", 2));

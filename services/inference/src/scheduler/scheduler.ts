@@ -2,7 +2,7 @@ import { Admissions } from "./admissions.ts";
 import { checkFilled, checkJob } from "./checks.ts";
 import { chooseStep } from "./choose-step.ts";
 import type { Ended, Ending, Job } from "./job.ts";
-import type { Plan, SchedulerFigures, SchedulerOptions, Submission } from "./scheduler-contract.ts";
+import type { Plan, Refused, SchedulerFigures, SchedulerOptions, Submission } from "./scheduler-contract.ts";
 import { settleChunk, settleRow } from "./settle.ts";
 import { type SlotState, Slots } from "./slots.ts";
 import type { DecodeStep, PrefillStep, RowOutcome, Step } from "./step.ts";
@@ -39,6 +39,13 @@ export class Scheduler<J extends Job> {
     this.#options = options;
     this.#slots = new Slots(options.slots);
     this.#admissions = new Admissions(this.#slots, options);
+  }
+
+  /** What {@link submit} would say to any job of a tenant now, before anything was done for it; undefined while one may wait. */
+  refusal(tenant: string): Refused | undefined {
+    if (!this.#accepting) return { kind: "refused", reason: "DRAINING" };
+    const full = this.#admissions.full(tenant);
+    return full && { kind: "refused", ...full };
   }
 
   /**
