@@ -11,6 +11,7 @@ import {
   type ReplyMeasures,
 } from "@persona-mesh/steering";
 import type { WornPersona } from "../engine/worn-persona.ts";
+import type { RefillPolicy } from "./refill-clock.ts";
 
 /** How one reply is guarded. */
 export interface GuardSettings {
@@ -46,9 +47,14 @@ export class ReplyGuard {
     });
   }
 
-  /** Keys and values of the reply that were written at a higher alpha are to be computed anew. */
-  get refills(): boolean {
-    return this.#settings.policy.cache === "REPREFILL";
+  /** When keys and values of the reply are computed anew: the policy's. */
+  get refillPolicy(): RefillPolicy {
+    return this.#settings.policy;
+  }
+
+  /** What is worn acts on tokens of the reply. */
+  get isActing(): boolean {
+    return this.#worn.alphaHundredths > 0 && this.#worn.persona?.positions !== "PROMPT";
   }
 
   get events(): readonly GuardEvent[] {

@@ -3,6 +3,7 @@ import { DEFAULT_GUARD_POLICY, type GuardEvent, type GuardPolicy } from "@person
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import type { EngineJob } from "../engine/engine-job.ts";
 import { WornPersona } from "../engine/worn-persona.ts";
+import type { LoadedPersona } from "../personas/loaded-persona.ts";
 import { SteeringTable } from "../table/index.ts";
 import { personaOf, rowAlong } from "../testing/personas.ts";
 import { ServedBaseline } from "./served-baseline.ts";
@@ -18,11 +19,12 @@ interface Scene {
   readonly policy?: Partial<GuardPolicy>;
   readonly request?: Partial<WatchRequest>;
   readonly steered?: boolean;
+  readonly persona?: LoadedPersona;
   readonly refusal?: Error;
 }
 
-function watched({ policy = {}, request = {}, steered = true, refusal }: Scene = {}) {
-  const worn = new WornPersona(table(), { current: () => (steered ? ONE : undefined), follow: false, gain: 1 });
+function watched({ policy = {}, request = {}, steered = true, persona = ONE, refusal }: Scene = {}) {
+  const worn = new WornPersona(table(), { current: () => (steered ? persona : undefined), follow: false, gain: 1 });
   worn.admit();
   const submitted: EngineJob[] = [];
   const cancelled: string[] = [];
@@ -95,6 +97,43 @@ test("keys and values are computed anew once after each change, by policy", () =
   const { watch, loop } = watched({ policy: { cache: "REPREFILL" }, request: { observeOnly: true } });
   loop(8);
   expect(watch.takeRefill()).toBe(false);
+});
+
+test("every so many tokens they are computed anew, whether or not the guard may act, and never without a persona", () => {
+  const refills = (scene: Scene) => {
+    const { watch } = watched({ ...scene, policy: { refillTokens: 16, windowTokens: 8, ...scene.policy } });
+    const due: number[] = [];
+    for (let id = 1; id <= 50; id++) {
+      watch.take({ id, hidden: new Float32Array(2), entropy: 1 });
+      if (watch.takeRefill()) due.push(id);
+    }
+    return due;
+  };
+  expect(refills({})).toEqual([16, 32, 48]);
+  expect(refills({ policy: { observeOnly: true } })).toEqual([16, 32, 48]);
+  expect(refills({ policy: DEFAULT_GUARD_POLICY })).toEqual([]);
+  expect(refills({ steered: false })).toEqual([]);
+  // What it wears has acted on the prompt alone: there is nothing of it in the reply.
+  expect(refills({ persona: { ...ONE, positions: "PROMPT" } })).toEqual([]);
+});
+
+test("after an event they are computed anew until nothing of what was written before is left", () => {
+  for (const [cache, stepHundredths, expected] of [
+    ["REPREFILL", 20, [8, 24, 40, 56]],
+    ["KEEP", 20, [16, 32, 48]],
+    // The event takes all there is.
+    ["REPREFILL", 50, [8]],
+    ["KEEP", 50, [16]],
+  ] as const) {
+    const { watch, loop } = watched({ policy: { cache, stepHundredths, refillTokens: 16 } });
+    const due: number[] = [];
+    for (let token = 1; token <= 60; token++) {
+      if (token <= 8) loop(1);
+      else watch.take({ id: token, hidden: new Float32Array(2), entropy: 1 });
+      if (watch.takeRefill()) due.push(token);
+    }
+    expect([cache, stepHundredths, due]).toEqual([cache, stepHundredths, expected]);
+  }
 });
 
 test("a twin is there by the policy's share or by request, and never beside an unsteered reply", () => {

@@ -1,6 +1,7 @@
 import { ServiceError } from "@persona-mesh/service";
 import type { AlphaSpan, CoherenceScore, GuardEvent, ReplyMeasures } from "@persona-mesh/steering";
 import type { Engine } from "../engine/engine.ts";
+import { RefillClock } from "./refill-clock.ts";
 import type { ReplyGuard } from "./reply-guard.ts";
 import type { TwinFigures } from "./twin-figures.ts";
 import type { SteeredToken, TwinJob } from "./twin-job.ts";
@@ -37,10 +38,11 @@ const TWIN_PATIENCE = 500;
 export class ReplyWatch {
   readonly #input: ReplyWatchInput;
   readonly #events: SeenEvent[] = [];
-  #refillsNext = false;
+  readonly #refills: RefillClock;
 
   constructor(input: ReplyWatchInput) {
     this.#input = input;
+    this.#refills = new RefillClock(input.guard.refillPolicy);
   }
 
   /** The reply has its slot, and what it wears is known. */
@@ -66,6 +68,7 @@ export class ReplyWatch {
   /** The next token of the reply, before the step that writes it. */
   take(token: SteeredToken): void {
     const { guard, twin } = this.#input;
+    this.#refills.take(guard.isActing);
     this.#tell(guard.take(token));
     twin?.take(token);
   }
@@ -75,11 +78,9 @@ export class ReplyWatch {
     this.#tell(this.#input.guard.compare(kl));
   }
 
-  /** Whether keys and values of the reply are to be computed anew before the next token: true once after each change. */
+  /** Whether keys and values of the reply are to be computed anew before the next token; true once each time. */
   takeRefill(): boolean {
-    const refills = this.#refillsNext;
-    this.#refillsNext = false;
-    return refills;
+    return this.#refills.takeDue(this.#input.guard.isActing);
   }
 
   /** The reply has finished. @returns when the twin has read the rest, or takes too long; undefined where there is none */
@@ -122,8 +123,7 @@ export class ReplyWatch {
   #tell(event: GuardEvent | undefined): void {
     if (event === undefined) return;
     this.#events.push({ ...event, at: performance.now() });
-    const isLower = event.alphaAfterHundredths < event.alphaBeforeHundredths;
-    if (isLower && this.#input.guard.refills) this.#refillsNext = true;
+    if (event.alphaAfterHundredths < event.alphaBeforeHundredths) this.#refills.lowered();
     this.#input.onEvent(event);
   }
 }

@@ -64,6 +64,19 @@ async function reply(worn: LoadedPersona | undefined, prompt: readonly number[],
   return { tokens, loweredAfter, alphas: job.watched().alphas };
 }
 
+/** What the model that was never steered says after the first tokens of a reply, as many as that has. */
+async function plainAfter(tokens: readonly ReplyToken[], first: number): Promise<readonly ReplyToken[]> {
+  const before = tokens.slice(0, first).map(({ id }) => id);
+  return (await reply(undefined, [...PROMPT, ...before], tokens.length - first)).tokens;
+}
+
+const largestDifference = (one: readonly number[], other: readonly number[]) =>
+  Math.max(...one.map((value, at) => Math.abs(value - (other[at] as number))));
+
+const ids = (tokens: readonly ReplyToken[]) => tokens.map(({ id }) => id);
+const entropies = (tokens: readonly ReplyToken[]) => tokens.map(({ entropy }) => entropy);
+const logProbs = (tokens: readonly ReplyToken[]) => tokens.map(({ logProb }) => logProb);
+
 test.each(["KEEP", "REPREFILL"] as const)("with %s", async (cache) => {
   const steered = await reply(persona, PROMPT, 34, { ...POLICY, cache });
   const lowered = steered.loweredAfter as number;
@@ -72,14 +85,42 @@ test.each(["KEEP", "REPREFILL"] as const)("with %s", async (cache) => {
   expect(steered.alphas.at(-1)).toEqual({ fromToken: lowered, alphaHundredths: 0 });
 
   // The same text, read by the model that was never steered: what the rest must be once nothing of alpha is left.
-  const before = steered.tokens.slice(0, lowered).map(({ id }) => id);
   const rest = steered.tokens.slice(lowered);
-  const plain = await reply(undefined, [...PROMPT, ...before], rest.length);
-  const largest = Math.max(
-    ...rest.map(({ entropy }, at) => Math.abs(entropy - (plain.tokens[at] as ReplyToken).entropy)),
-  );
+  const plain = await plainAfter(steered.tokens, lowered);
+  const largest = largestDifference(entropies(rest), entropies(plain));
   if (cache === "REPREFILL") {
-    expect(rest.map(({ id }) => id)).toEqual(plain.tokens.map(({ id }) => id));
+    expect(ids(rest)).toEqual(ids(plain));
     expect(largest).toBeLessThan(2e-5);
   } else expect(largest).toBeGreaterThan(5e-4);
 });
+
+test("with KEEP and refills every so many tokens, alpha is gone from the next of them on", async () => {
+  const { tokens, loweredAfter } = await reply(persona, PROMPT, 34, { ...POLICY, refillTokens: 16 });
+  const lowered = loweredAfter as number;
+  const refilled = 16 * Math.ceil(lowered / 16);
+  expect(lowered).toBeLessThan(refilled);
+  expect(refilled).toBeLessThan(tokens.length);
+  const between = tokens.slice(lowered, refilled);
+  const plain = await plainAfter(tokens, lowered);
+  expect(largestDifference(entropies(between), entropies(plain))).toBeGreaterThan(5e-4);
+  const rest = tokens.slice(refilled);
+  const anew = await plainAfter(tokens, refilled);
+  expect(ids(rest)).toEqual(ids(anew));
+  expect(largestDifference(entropies(rest), entropies(anew))).toBeLessThan(2e-5);
+});
+
+// Largest differences here: 4e-7 nats. A position that is computed alone takes other kernels than one in a chunk.
+test.each(["ALL", "GENERATED"] as const)(
+  "every so many tokens at constant alpha, at positions %s, nothing changes but last bits",
+  async (positions) => {
+    const worn = { ...persona, positions };
+    const kept = (await reply(worn, PROMPT, 34, { observeOnly: true })).tokens;
+    const refilled = (await reply(worn, PROMPT, 34, { observeOnly: true, refillTokens: 16 })).tokens;
+    expect(ids(refilled)).toEqual(ids(kept));
+    expect(logProbs(refilled).slice(0, 16)).toEqual(logProbs(kept).slice(0, 16));
+    expect(largestDifference(logProbs(refilled), logProbs(kept))).toBeLessThan(5e-6);
+    // Alpha acts where it is computed anew too: without it the rest would be another one.
+    const plain = await plainAfter(refilled, 16);
+    expect(largestDifference(logProbs(refilled.slice(16)), logProbs(plain))).toBeGreaterThan(1e-2);
+  },
+);

@@ -211,7 +211,12 @@ describe("what a tenant may take, and how its replies are guarded", () => {
   test("are what its file says, field by field, and the defaults again when it is gone", async () => {
     await mkdir(join(root, "acme"));
     const guard = { observeOnly: true, band: 0.2, step: 0.05, repetition: 0.6, cache: "REPREFILL", twinShare: 0 };
-    await write("acme", "personas.json", policyFile({ guard, serving: { weight: 300, tokensPerMinute: 60_000 } }));
+    const often = { ...guard, refillTokens: 16 };
+    await write(
+      "acme",
+      "personas.json",
+      policyFile({ guard: often, serving: { weight: 300, tokensPerMinute: 60_000 } }),
+    );
     await open();
     expect(store?.serving("acme")).toEqual({
       weight: 300,
@@ -226,9 +231,11 @@ describe("what a tenant may take, and how its replies are guarded", () => {
         repetitionHundredths: 60,
         cache: "REPREFILL",
         twinShareBasisPoints: 0,
+        refillTokens: 16,
       },
     });
-    await write("acme", "personas.json", policyFile({ guard: { twinShare: 0.0125, windowTokens: 256 } }));
+    const next = { twinShare: 0.0125, windowTokens: 256, refillTokens: 0 };
+    await write("acme", "personas.json", policyFile({ guard: next }));
     await store?.rescan();
     expect(store?.serving("acme")).toEqual({
       ...DEFAULT_SERVING,
@@ -252,6 +259,10 @@ describe("what a tenant may take, and how its replies are guarded", () => {
       { guard: { twinShare: 0.00005 } },
       { guard: { twinShare: -1 } },
       { guard: { sensitivity: 1 } },
+      { guard: { refillTokens: 15 } },
+      { guard: { refillTokens: 4097 } },
+      { guard: { refillTokens: 16.5 } },
+      { guard: { refillTokens: -1 } },
       { serving: { weight: 0 } },
       { serving: { weight: 1001 } },
       { serving: { maxRunning: 0 } },

@@ -2,7 +2,7 @@ import { DEFAULT_GUARD_POLICY, GUARD_POLICY_BOUNDS, type GuardPolicy } from "@pe
 import { z } from "zod";
 import { DEFAULT_SERVING, MAX_WEIGHT, type ServingPolicy } from "./serving-policy.ts";
 
-const { windowTokens, bandHundredths, stepHundredths, repetitionHundredths, twinShareBasisPoints } =
+const { windowTokens, bandHundredths, stepHundredths, repetitionHundredths, twinShareBasisPoints, refillTokens } =
   GUARD_POLICY_BOUNDS;
 
 const whole = (bounds: readonly [number, number]) => z.int().min(bounds[0]).max(bounds[1]);
@@ -30,6 +30,11 @@ export const guardOfFile = z
     repetition: share(repetitionHundredths, 100),
     cache: z.enum(["KEEP", "REPREFILL"]),
     twinShare: share(twinShareBasisPoints, 10_000),
+    /** 0 for never. */
+    refillTokens: whole([0, refillTokens[1]]).refine(
+      (tokens) => tokens === 0 || tokens >= refillTokens[0],
+      `must be 0 or at least ${refillTokens[0]}`,
+    ),
   })
   .partial()
   .default({})
@@ -42,6 +47,7 @@ export const guardOfFile = z
       repetitionHundredths: guard.repetition ?? DEFAULT_GUARD_POLICY.repetitionHundredths,
       cache: guard.cache ?? DEFAULT_GUARD_POLICY.cache,
       twinShareBasisPoints: guard.twinShare ?? DEFAULT_GUARD_POLICY.twinShareBasisPoints,
+      refillTokens: guard.refillTokens ?? DEFAULT_GUARD_POLICY.refillTokens,
     }),
   );
 

@@ -19,6 +19,7 @@ test("what it says is taken over; no limit stays no limit, and no twins no twins
     stepHundredths: 5,
     repetitionHundredths: 60,
     twinShareBasisPoints: 0,
+    refillTokens: 512,
   };
   const serving = { weight: 7, maxRunning: 3, maxWaiting: 0, tokensPerMinute: 600 };
   const cache = GuardCachePolicy.REPREFILL;
@@ -34,7 +35,9 @@ test("what is out of bounds is the bound, and a word that is not known the defau
   const over = { windowTokens: most, bandHundredths: most, stepHundredths: most, repetitionHundredths: most };
   const cache = 9 as GuardCachePolicy;
   expect(
-    servingOf(state({ guard: { ...over, twinShareBasisPoints: most, cache }, serving: { weight: most } })),
+    servingOf(
+      state({ guard: { ...over, twinShareBasisPoints: most, refillTokens: most, cache }, serving: { weight: most } }),
+    ),
   ).toMatchObject({
     weight: 1000,
     guard: {
@@ -43,13 +46,15 @@ test("what is out of bounds is the bound, and a word that is not known the defau
       stepHundredths: 80,
       repetitionHundredths: 100,
       twinShareBasisPoints: 10_000,
+      refillTokens: 4096,
       cache: "KEEP",
     },
   });
-  const under = { windowTokens: 1, bandHundredths: 1, repetitionHundredths: 1 };
+  const under = { windowTokens: 1, bandHundredths: 1, repetitionHundredths: 1, refillTokens: 1 };
   expect(servingOf(state({ guard: under })).guard).toMatchObject({
     windowTokens: 8,
     bandHundredths: 5,
     repetitionHundredths: 30,
+    refillTokens: 16,
   });
 });

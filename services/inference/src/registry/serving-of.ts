@@ -26,10 +26,12 @@ function guardOf(guard: GuardPolicy): ServingPolicy["guard"] {
     cache: guard.cache === GuardCachePolicy.REPREFILL ? "REPREFILL" : "KEEP",
     // No twins is a share like others.
     twinShareBasisPoints: bounded("twinShareBasisPoints", guard.twinShareBasisPoints),
+    refillTokens: bounded("refillTokens", guard.refillTokens || undefined),
   };
 }
 
 function bounded(field: keyof typeof GUARD_POLICY_BOUNDS, given: number | undefined): number {
+  if (given === undefined) return DEFAULT_GUARD_POLICY[field];
   const [least, most] = GUARD_POLICY_BOUNDS[field];
-  return Math.max(least, Math.min(given ?? DEFAULT_GUARD_POLICY[field], most));
+  return Math.max(least, Math.min(given, most));
 }

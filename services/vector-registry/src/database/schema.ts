@@ -67,6 +67,7 @@ export interface TenantsTable extends Named, Mutable {
   guard_repetition_hundredths: Generated<number>;
   guard_cache: Generated<"KEEP" | "REPREFILL">;
   guard_twin_share_basis_points: Generated<number>;
+  guard_refill_tokens: Generated<number>;
   serving_weight: Generated<number>;
   serving_max_running: number | null;
   serving_max_waiting: number | null;

@@ -76,6 +76,7 @@ CREATE TABLE tenants (
   guard_repetition_hundredths integer NOT NULL DEFAULT 75 CHECK (guard_repetition_hundredths BETWEEN 30 AND 100),
   guard_cache text NOT NULL DEFAULT 'KEEP' CHECK (guard_cache IN ('KEEP', 'REPREFILL')),
   guard_twin_share_basis_points integer NOT NULL DEFAULT 100 CHECK (guard_twin_share_basis_points BETWEEN 0 AND 10000),
+  guard_refill_tokens integer NOT NULL DEFAULT 0 CHECK (guard_refill_tokens = 0 OR guard_refill_tokens BETWEEN 16 AND 4096),
   -- What the tenant may take of one worker; NULL for as much as the worker has.
   serving_weight integer NOT NULL DEFAULT 100 CHECK (serving_weight BETWEEN 1 AND 1000),
   serving_max_running integer CHECK (serving_max_running >= 1),

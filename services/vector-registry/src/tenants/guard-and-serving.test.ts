@@ -54,6 +54,7 @@ const GUARD = {
   repetitionHundredths: 60,
   cache: GuardCachePolicy.REPREFILL,
   twinShareBasisPoints: 0,
+  refillTokens: 512,
 };
 const SERVING = { weight: 300, maxRunning: 2, maxWaiting: 9, tokensPerMinute: 60_000 };
 
@@ -77,6 +78,12 @@ describe("the guard policy and the serving quotas of a tenant", () => {
     const approver = await as(tenant, "approver");
     const { tenant: reset } = await approver.updateTenant({ tenant: { name }, updateMask: { paths } });
     expect(reset?.policy?.guard).toMatchObject({ ...GUARD, twinShareBasisPoints: 100 });
+    // No refills is what is unset of them: named and 0 it is back.
+    const { tenant: never } = await approver.updateTenant({
+      tenant: { name, policy: { guard: { refillTokens: 0 } } },
+      updateMask: { paths: ["policy.guard.refill_tokens"] },
+    });
+    expect(never?.policy?.guard).toMatchObject({ ...GUARD, twinShareBasisPoints: 100, refillTokens: 0 });
   });
 
   test("change by field, whole, and back to the defaults, and workers hear of each change", async () => {
@@ -149,12 +156,15 @@ describe("the guard policy and the serving quotas of a tenant", () => {
     expect(fields.sort()).toEqual([
       "tenant.policy.guard.band_hundredths",
       "tenant.policy.guard.cache",
+      "tenant.policy.guard.refill_tokens",
       "tenant.policy.guard.repetition_hundredths",
       "tenant.policy.guard.step_hundredths",
       "tenant.policy.guard.twin_share_basis_points",
       "tenant.policy.guard.window_tokens",
       "tenant.policy.revocation",
     ]);
+    const often = { tenant: { name, policy: { guard: { refillTokens: 15 } } } };
+    expect(await fieldsOf(approver.updateTenant(often))).toEqual(["tenant.policy.guard.refill_tokens"]);
     const serving = { weight: 1001, maxRunning: 2 ** 31, maxWaiting: 2 ** 31, tokensPerMinute: 2 ** 32 - 1 };
     const quotas = await fieldsOf(operator.updateTenant({ tenant: { name, quotas: { serving } } }));
     expect(quotas.sort()).toEqual([
@@ -193,8 +203,18 @@ describe("the guard policy and the serving quotas of a tenant", () => {
       { action: "CreateTenant" },
       {
         reason: "loops",
-        before: { guard: { observeOnly: false, windowTokens: 32, cache: "KEEP", twinShareBasisPoints: 100 } },
-        after: { guard: { observeOnly: true, windowTokens: 64, cache: "REPREFILL", twinShareBasisPoints: 0 } },
+        before: {
+          guard: { observeOnly: false, windowTokens: 32, cache: "KEEP", twinShareBasisPoints: 100, refillTokens: 0 },
+        },
+        after: {
+          guard: {
+            observeOnly: true,
+            windowTokens: 64,
+            cache: "REPREFILL",
+            twinShareBasisPoints: 0,
+            refillTokens: 512,
+          },
+        },
       },
       { actor: "operator", before: { serving: none }, after: { serving: SERVING } },
     ]);
@@ -211,6 +231,8 @@ describe("the guard policy and the serving quotas of a tenant", () => {
         ];
       }),
       ["guard_cache", "DROP"],
+      ["guard_refill_tokens", -1],
+      ["guard_refill_tokens", 1],
       ["serving_weight", 0],
       ["serving_weight", 1001],
       ["serving_max_running", 0],

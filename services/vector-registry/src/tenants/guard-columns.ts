@@ -16,6 +16,7 @@ export const GUARD_PATHS = [
   "policy.guard.repetition_hundredths",
   "policy.guard.cache",
   "policy.guard.twin_share_basis_points",
+  "policy.guard.refill_tokens",
 ] as const;
 
 type GuardPath = (typeof GUARD_PATHS)[number];
@@ -31,6 +32,7 @@ export function presentInGuard(guard: GuardPolicy | undefined): GuardPath[] {
     "policy.guard.repetition_hundredths": guard.repetitionHundredths !== 0,
     "policy.guard.cache": guard.cache !== GuardCachePolicy.UNSPECIFIED,
     "policy.guard.twin_share_basis_points": guard.twinShareBasisPoints !== undefined,
+    "policy.guard.refill_tokens": guard.refillTokens !== 0,
   };
   return GUARD_PATHS.filter((path) => isSet[path]);
 }
@@ -41,9 +43,8 @@ export function guardColumn(guard: GuardPolicy | undefined, path: GuardPath, wro
   const number = (key: keyof typeof GUARD_POLICY_BOUNDS): number => {
     const given = guard?.[key];
     // Nothing of the twins is a share; of the others 0 is what counts as unset.
-    const isSet = key === "twinShareBasisPoints" ? given !== undefined : given !== 0;
-    const value = isSet ? (given ?? DEFAULT_GUARD_POLICY[key]) : DEFAULT_GUARD_POLICY[key];
-    return whole(value, GUARD_POLICY_BOUNDS[key], field, wrong);
+    const isUnset = given === undefined || (given === 0 && key !== "twinShareBasisPoints");
+    return isUnset ? DEFAULT_GUARD_POLICY[key] : whole(given, GUARD_POLICY_BOUNDS[key], field, wrong);
   };
   switch (path) {
     case "policy.guard.observe_only":
@@ -60,6 +61,8 @@ export function guardColumn(guard: GuardPolicy | undefined, path: GuardPath, wro
       return { guard_cache: cacheOf(guard?.cache ?? GuardCachePolicy.UNSPECIFIED, field, wrong) };
     case "policy.guard.twin_share_basis_points":
       return { guard_twin_share_basis_points: number("twinShareBasisPoints") };
+    case "policy.guard.refill_tokens":
+      return { guard_refill_tokens: number("refillTokens") };
   }
 }
 
@@ -78,6 +81,7 @@ export function guardMessage(row: Row): MessageInitShape<typeof GuardPolicySchem
     repetitionHundredths: row.guard_repetition_hundredths,
     cache: row.guard_cache === "REPREFILL" ? GuardCachePolicy.REPREFILL : GuardCachePolicy.KEEP,
     twinShareBasisPoints: row.guard_twin_share_basis_points,
+    refillTokens: row.guard_refill_tokens,
   };
 }
 
@@ -91,5 +95,6 @@ export function auditedGuard(row: Row) {
     repetitionHundredths: row.guard_repetition_hundredths,
     cache: row.guard_cache,
     twinShareBasisPoints: row.guard_twin_share_basis_points,
+    refillTokens: row.guard_refill_tokens,
   };
 }

@@ -54,6 +54,7 @@ function guardPairs(guard: GuardPolicy | undefined): Pair[] {
     ["guard step", hundredths(guard.stepHundredths)],
     ["guard repetition", hundredths(guard.repetitionHundredths)],
     ["guard cache", enumName(GuardCachePolicySchema, guard.cache)],
+    ["guard refill", guard.refillTokens === 0 ? "as the cache says" : `every ${guard.refillTokens} tokens`],
     ["twin share", twins === undefined ? "" : String(twins / 10_000)],
   ];
 }

@@ -12,10 +12,19 @@ function parse(...argv: string[]) {
 }
 
 const GUARD = ["--guard-window", "64", "--guard-band", "0.29", "--guard-step", "0.05", "--guard-repetition", "0.6"];
+const REFILL = ["--guard-refill", "512"];
 
 describe("options of a tenant", () => {
   it("of the guard are its fields, in the contract's whole numbers, and an approver's to change", () => {
-    const options = parse(...GUARD, "--guard-cache", "reprefill", "--guard-observe-only", "--twin-share", "0.0107");
+    const options = parse(
+      ...GUARD,
+      ...REFILL,
+      "--guard-cache",
+      "reprefill",
+      "--guard-observe-only",
+      "--twin-share",
+      "0.0107",
+    );
     expect(tenantOf(options).policy?.guard).toEqual({
       observeOnly: true,
       windowTokens: 64,
@@ -24,11 +33,13 @@ describe("options of a tenant", () => {
       repetitionHundredths: 60,
       cache: GuardCachePolicy.REPREFILL,
       twinShareBasisPoints: 107,
+      refillTokens: 512,
     });
     expect(pathsOf(options).sort()).toEqual([
       "policy.guard.band_hundredths",
       "policy.guard.cache",
       "policy.guard.observe_only",
+      "policy.guard.refill_tokens",
       "policy.guard.repetition_hundredths",
       "policy.guard.step_hundredths",
       "policy.guard.twin_share_basis_points",
@@ -37,15 +48,16 @@ describe("options of a tenant", () => {
     expect([rolesFor(options), namesPolicy(options), namesQuotas(options)]).toEqual([["approver"], true, false]);
   });
 
-  it("can set what counts as unset: no twins, no limit, a guard that acts again", () => {
-    const options = parse("--twin-share", "0", "--no-guard-observe-only", "--max-running", "0");
+  it("can set what counts as unset: no twins, no limit, no refills, a guard that acts again", () => {
+    const options = parse("--twin-share", "0", "--no-guard-observe-only", "--max-running", "0", "--guard-refill", "0");
     expect(pathsOf(options).sort()).toEqual([
       "policy.guard.observe_only",
+      "policy.guard.refill_tokens",
       "policy.guard.twin_share_basis_points",
       "quotas.serving.max_running",
     ]);
     expect(tenantOf(options)).toMatchObject({
-      policy: { guard: { observeOnly: false, twinShareBasisPoints: 0 } },
+      policy: { guard: { observeOnly: false, twinShareBasisPoints: 0, refillTokens: 0 } },
       quotas: { serving: { maxRunning: 0 } },
     });
     expect(pathsOf(parse())).toEqual([]);
@@ -70,6 +82,10 @@ describe("options of a tenant", () => {
     ["--guard-step", "0.81"],
     ["--guard-repetition", "0.29"],
     ["--guard-cache", "drop"],
+    ["--guard-refill", "15"],
+    ["--guard-refill", "4097"],
+    ["--guard-refill", "16.5"],
+    ["--guard-refill", "-0"],
     ["--twin-share", "0.00005"],
     ["--twin-share", "1.1"],
     ["--weight", "1001"],
@@ -94,6 +110,7 @@ it("tenant show says what holds in the words of the options", () => {
       "guard band: 0.29",
       "guard step: 0.05",
       "guard repetition: 0.60",
+      "guard refill: as the cache says",
       "twin share: 0.0107",
       "weight: 300",
       "max running: all slots",
@@ -101,4 +118,6 @@ it("tenant show says what holds in the words of the options", () => {
       "tokens per minute: 600",
     ]),
   );
+  const refilled = create(TenantSchema, { name: "tenants/acme", ...tenantOf(parse(...REFILL)) });
+  expect(tenantLines(refilled).map((line) => line.replace(/ {2,}/, ": "))).toContain("guard refill: every 512 tokens");
 });

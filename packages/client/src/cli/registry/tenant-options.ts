@@ -30,6 +30,7 @@ export interface TenantFields {
   guardStep?: number;
   guardRepetition?: number;
   guardCache?: "keep" | "reprefill";
+  guardRefill?: number;
   twinShare?: number;
   maxVectors?: number;
   maxVersions?: number;
@@ -57,6 +58,7 @@ const PATHS: Readonly<Record<keyof TenantFields, string>> = {
   guardStep: "policy.guard.step_hundredths",
   guardRepetition: "policy.guard.repetition_hundredths",
   guardCache: "policy.guard.cache",
+  guardRefill: "policy.guard.refill_tokens",
   twinShare: "policy.guard.twin_share_basis_points",
   maxVectors: "quotas.max_vectors",
   maxVersions: "quotas.max_versions",
@@ -102,6 +104,11 @@ export function addTenantOptions(command: Command): void {
     .addOption(
       new Option("--guard-cache <policy>", "what was computed at a higher alpha").choices(["keep", "reprefill"]),
     )
+    .option(
+      "--guard-refill <tokens>",
+      "compute keys and values of a steered reply anew every so many, 0 for not",
+      refillTokens,
+    )
     .option("--guard-observe-only", "the guard reports, and never lowers alpha")
     .option("--no-guard-observe-only", "the guard acts")
     .option(
@@ -137,6 +144,11 @@ function share([least, most]: readonly [number, number], steps: 100 | 10_000): (
     }
     return whole;
   };
+}
+
+/** Tokens between two refills, or 0 for none. */
+function refillTokens(value: string): number {
+  return value.trim() === "0" ? 0 : integer(...GUARD_POLICY_BOUNDS.refillTokens)(value);
 }
 
 /** Policies last longer than calls: days beyond the range of timers are fine. */
@@ -194,6 +206,7 @@ export function tenantOf(options: TenantFields): MessageInitShape<typeof TenantS
         repetitionHundredths: options.guardRepetition,
         cache: guardCache && (guardCache === "reprefill" ? GuardCachePolicy.REPREFILL : GuardCachePolicy.KEEP),
         twinShareBasisPoints: options.twinShare,
+        refillTokens: options.guardRefill,
       }),
     }),
     quotas: given({
