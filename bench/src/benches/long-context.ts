@@ -8,7 +8,7 @@ import { trialPersona } from "../../../demo/src/random-directions.ts";
 import { context, type Figure } from "../figure.ts";
 import { ServedWorker } from "../load/served-worker.ts";
 import { LongReplies, type LongReply } from "../long-context/long-replies.ts";
-import { median } from "../statistics.ts";
+import { bootstrapInterval, median } from "../statistics.ts";
 import type { Bench, BenchContext } from "./bench.ts";
 
 const TONE = "cheerful";
@@ -25,7 +25,7 @@ const GOAL_PERCENT = 10;
 export const longContextBench: Bench = {
   name: "long-context",
   description: "projection, entropy and coherence by position over the whole context, for every mode",
-  options: { replies: { description: "per mode, at least 8", default: "24" } },
+  options: { replies: { description: "per mode, at least 8", default: "96" } },
   run: async (bench) => {
     const replies = Number(bench.options["replies"]);
     if (!(Number.isSafeInteger(replies) && replies >= 8 && replies <= 1000)) {
@@ -67,41 +67,47 @@ async function measure(count: number, { directory, onProgress }: BenchContext): 
   );
   const plain = byPart(unsteered, parts);
   const baselines = plain.map((part) => coherenceBaseline(part.map(asReply)));
-  const own = plain.map((part, index) =>
-    mean(part.map((slice) => coherence(asReply(slice), at(baselines, index)).score)),
-  );
-  const figures: Figure[] = [context("tokens of a part", PART, "tokens"), context("parts of a reply", parts, "")];
-  for (const [mode, steered] of Object.entries({ unsteered, ...modes })) {
-    const series = byPart(steered, parts).map((part, index) => ({
-      projection: median(part.map((slice) => slice.projection)) - median(at(plain, index).map((s) => s.projection)),
-      entropy: mean(part.map((slice) => mean(slice.servedEntropies))),
-      coherence: mean(part.map((slice) => coherence(asReply(slice), at(baselines, index)).score)),
+  const measured = (replies: readonly LongReply[]) =>
+    byPart(replies, parts).map((part, index) => ({
+      projection: part.map(({ projection }) => projection),
+      entropy: part.map(({ servedEntropies }) => mean(servedEntropies)),
+      coherence: part.map((slice) => coherence(asReply(slice), at(baselines, index)).score),
     }));
-    for (const name of ["projection", "entropy", "coherence"] as const) {
-      const unit = name === "entropy" ? "nats" : "";
+  const own = measured(unsteered);
+  const figures: Figure[] = [context("tokens of a part", PART, "tokens"), context("parts of a reply", parts, "")];
+  for (const [mode, replies] of Object.entries({ unsteered, ...modes })) {
+    const steered = measured(replies);
+    /** What the persona adds to the projection. Of a part, over some of the replies. */
+    const projection = (part: number, of: readonly number[]) =>
+      median(of.map((reply) => at(at(steered, part).projection, reply))) -
+      median(of.map((reply) => at(at(own, part).projection, reply)));
+    const average = (values: readonly number[], of: readonly number[]) => mean(of.map((reply) => at(values, reply)));
+    // Beyond the length that a model was trained to write, its own text falls apart too.
+    const relative = (part: number, of: readonly number[]) =>
+      average(at(steered, part).coherence, of) / average(at(own, part).coherence, of);
+    const all = replies.map((_, reply) => reply);
+    for (let part = 0; part < parts; part++) {
+      const label = (name: string) => `${mode}: ${name}, tokens ${part * PART} to ${(part + 1) * PART - 1}`;
       figures.push(
-        ...series.map((values, index) =>
-          context(`${mode}: ${name}, tokens ${index * PART} to ${(index + 1) * PART - 1}`, values[name], unit),
-        ),
+        context(label("projection"), projection(part, all), ""),
+        context(label("entropy"), average(at(steered, part).entropy, all), "nats"),
+        context(label("coherence"), average(at(steered, part).coherence, all), ""),
       );
     }
     if (mode === "unsteered") continue;
-    const late = (values: readonly number[], early: number) => 100 * (at(values, parts - 1) / at(values, early) - 1);
-    const projections = series.map(({ projection }) => projection);
-    // Beyond the length that a model was trained to write, its own text falls apart too.
-    const relative = series.map((values, index) => values.coherence / at(own, index));
-    const changes = { projection: projections, "coherence over the unsteered model's": relative };
-    for (const [name, values] of Object.entries(changes)) {
-      const change = late(values, 0);
+    for (const [name, value] of Object.entries({ projection, "coherence over the unsteered model's": relative })) {
+      const change = (of: readonly number[]) => 100 * (value(parts - 1, of) / value(0, of) - 1);
+      const { low, high } = bootstrapInterval(replies.length, change);
       figures.push(
         {
           name: `${mode}: ${name}, last part against the first`,
-          value: change,
+          value: change(all),
           unit: "%",
           goal: `within ±${GOAL_PERCENT}`,
-          met: Math.abs(change) <= GOAL_PERCENT,
+          met: Math.abs(change(all)) <= GOAL_PERCENT,
         },
-        context(`${mode}: ${name}, last part against the second`, late(values, 1), "%"),
+        context(`${mode}: ${name}, the same, 95 % from`, low, "%"),
+        context(`${mode}: ${name}, the same, 95 % to`, high, "%"),
       );
     }
   }

@@ -2,6 +2,7 @@ import { join } from "node:path";
 import type { Logger } from "@persona-mesh/service";
 import { LocalCache } from "./cache/local-cache.ts";
 import { ContactClock } from "./contact-clock.ts";
+import { KeptOut } from "./kept-out.ts";
 import type { LoadingModel } from "./load-revision.ts";
 import {
   type Picture,
@@ -12,6 +13,7 @@ import {
   type Update,
   updated,
 } from "./picture.ts";
+import { PictureKeeper } from "./picture-keeper.ts";
 import { mayPass, type Problem } from "./problem.ts";
 import { RegistryCatalog } from "./registry-catalog.ts";
 import { RegistryConnection, type RegistryTarget } from "./registry-connection.ts";
@@ -41,15 +43,6 @@ export interface RegistryOptions extends RegistryTarget {
 const MAX_WAITING = 256;
 
 const RETRY = 15_000;
-
-/**
- * Pictures that follow each other closely are written to the disk once: flushing one holds up whatever else the disk is to
- * flush, on a small machine the registry's next commit. Milliseconds.
- */
-const KEEP_DELAY = 1_000;
-
-/** How often the time of the last word is written. Milliseconds. */
-const CONTACT_INTERVAL = 10_000;
 
 /** Problems and revocations in one line of the log. */
 const MAX_LOGGED = 10;
@@ -88,8 +81,7 @@ export class RegistryPersonas implements AsyncDisposable {
   #state: SourceState = { kind: "NOT_READY" };
   #waiting: Work[] = [];
   #working: Promise<void> | undefined;
-  readonly #problemsByTenant = new Map<string, readonly Problem[]>();
-  #problems: readonly Problem[] = [];
+  readonly #keptOut: KeptOut;
   /** The last attempts to reach the registry that failed, one after the other; 0 while it is heard. */
   #failures = 1;
   #isConnected = false;
@@ -99,10 +91,7 @@ export class RegistryPersonas implements AsyncDisposable {
   /** What may be acknowledged. */
   #appliedRevision = 0n;
   #retry: NodeJS.Timeout | undefined;
-  #keeping: Promise<void> = Promise.resolve();
-  #keepTimer: NodeJS.Timeout | undefined;
-  #isKept = true;
-  readonly #contactTimer: NodeJS.Timeout;
+  readonly #keeper: PictureKeeper;
 
   /**
    * Go on from the cache, and begin to follow the registry.
@@ -125,6 +114,7 @@ export class RegistryPersonas implements AsyncDisposable {
     this.#log = log;
     this.#clock = new ContactClock();
     this.catalog = new RegistryCatalog(() => this.#clock.age());
+    this.#keptOut = new KeptOut(this.catalog);
     this.#connection = new RegistryConnection(options);
     const identity = { worker: options.worker, modelChecksum: model.modelChecksum };
     const { patienceMs } = options;
@@ -138,8 +128,12 @@ export class RegistryPersonas implements AsyncDisposable {
     const { promise, resolve } = Promise.withResolvers<void>();
     this.ready = promise;
     this.#becomeReady = resolve;
-    this.#contactTimer = setInterval(() => this.#keep(), CONTACT_INTERVAL);
-    this.#contactTimer.unref();
+    this.#keeper = new PictureKeeper(cache, () => ({
+      picture: this.#picture,
+      revocations: this.catalog.revocations,
+      // While another picture is on its way, nobody knows how fresh this one is.
+      heardAt: this.#working === undefined && this.#isDurable ? this.#clock.lastHeard : undefined,
+    }));
   }
 
   get state(): SourceState {
@@ -149,14 +143,12 @@ export class RegistryPersonas implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     this.#closing.abort();
     clearTimeout(this.#retry);
-    clearInterval(this.#contactTimer);
     this.#waiting = [];
     await this.#watch?.[Symbol.asyncDispose]();
     await this.#reporter[Symbol.asyncDispose]();
     this.#connection[Symbol.dispose]();
     await this.#working;
-    this.#keepNow();
-    await this.#keeping;
+    await this.#keeper[Symbol.asyncDispose]();
     await this.#cache.close();
   }
 
@@ -246,7 +238,7 @@ export class RegistryPersonas implements AsyncDisposable {
     if (revoked.length === 0) return;
     // Where it could not be written too: not serving it is more than remembering.
     this.catalog.revoke(revoked);
-    this.#findProblems(new Set(revoked.map(({ tenant }) => tenant)));
+    this.#keptOut.look(new Set(revoked.map(({ tenant }) => tenant)));
     this.#log.warn(
       {
         revocations: revoked.length,
@@ -263,10 +255,9 @@ export class RegistryPersonas implements AsyncDisposable {
     this.#isDurable = await this.#cache.revoke(revoked);
     if (this.#isDurable === was) return;
     // The picture on the disk was deleted in the meantime.
-    this.#isKept = false;
+    this.#keeper.outdate();
     if (this.#picture === undefined) return;
     this.#tell();
-    this.#keep();
   }
 
   /** @returns when all that waits is worked off */
@@ -312,7 +303,7 @@ export class RegistryPersonas implements AsyncDisposable {
       }
       case "again": {
         if (this.#picture === undefined) return;
-        const tenants = this.#problems.filter(mayPass).map(({ tenant }) => tenant);
+        const tenants = this.#keptOut.problems.filter(mayPass).map(({ tenant }) => tenant);
         await this.#putInForce(this.#picture, new Set(tenants), true);
       }
     }
@@ -343,41 +334,18 @@ export class RegistryPersonas implements AsyncDisposable {
     // From here to the end nothing else runs: calls see the picture before, or this one.
     for (const [tenant, each] of served) this.catalog.set(tenant, each);
     this.#picture = picture;
-    this.#findProblems(touched);
-    this.#isKept = !mayFetch;
+    this.#keptOut.look(touched);
+    // What came from the disk is there.
+    if (mayFetch) this.#keeper.outdate();
     this.#becomeReady();
     this.#tell();
-    if (mayFetch) this.#keep();
     this.#tryAgainLater();
     return true;
   }
 
-  /** What of a tenant is kept out. What is revoked should not be served, and its bytes are nowhere to be had. */
-  #problemsOf(tenant: string): Problem[] {
-    const served = this.catalog.tenants.get(tenant);
-    if (served === undefined) return [];
-    const slots = [...served.personas.values(), ...(served.active === undefined ? [] : [served.active])];
-    const problems = slots.flatMap((slot) => {
-      if (slot.kind === "loaded") return [];
-      return slot.versionDigests.some((digest) => this.catalog.isRevoked({ tenant, digest })) ? [] : [slot.problem];
-    });
-    // The active persona is mostly a released one too.
-    return [...new Map(problems.map((problem) => [problem.resource, problem])).values()];
-  }
-
-  /** Look again at these tenants alone: others cannot have changed. */
-  #findProblems(tenants: Iterable<string>): void {
-    for (const tenant of tenants) {
-      const problems = this.#problemsOf(tenant);
-      if (problems.length === 0) this.#problemsByTenant.delete(tenant);
-      else this.#problemsByTenant.set(tenant, problems);
-    }
-    this.#problems = [...this.#problemsByTenant.values()].flat();
-  }
-
   #tryAgainLater(): void {
     // One appointment, which updates do not put off.
-    if (this.#retry !== undefined || !this.#problems.some(mayPass)) return;
+    if (this.#retry !== undefined || !this.#keptOut.problems.some(mayPass)) return;
     this.#retry = setTimeout(() => {
       this.#retry = undefined;
       void this.#retryMissing();
@@ -389,7 +357,7 @@ export class RegistryPersonas implements AsyncDisposable {
   async #retryMissing(): Promise<void> {
     const picture = this.#picture;
     if (picture === undefined) return;
-    const tenants = new Set(this.#problems.filter(mayPass).map(({ tenant }) => tenant));
+    const tenants = new Set(this.#keptOut.problems.filter(mayPass).map(({ tenant }) => tenant));
     const needed = [...tenants].flatMap((tenant) => {
       const revisions = revisionsOf(picture.tenants.get(tenant) ?? NOTHING);
       return revisions.flatMap(digestsOf).map((digest) => ({ tenant, digest }));
@@ -424,32 +392,9 @@ export class RegistryPersonas implements AsyncDisposable {
   #stateNow(): SourceState {
     if (this.#picture === undefined) return { kind: "NOT_READY" };
     const { revision } = this.#picture;
-    const problems = this.#isDurable ? this.#problems : [NOT_DURABLE, ...this.#problems];
+    const problems = this.#isDurable ? this.#keptOut.problems : [NOT_DURABLE, ...this.#keptOut.problems];
     if (!this.#isConnected) return { kind: "STALE", revision, problems };
     return problems.length === 0 ? { kind: "READY", revision } : { kind: "ERROR", revision, problems };
-  }
-
-  /** Write picture and contact to the disk, soon. */
-  #keep(): void {
-    if (this.#closing.signal.aborted) return;
-    this.#keepTimer ??= setTimeout(() => this.#keepNow(), KEEP_DELAY);
-  }
-
-  #keepNow(): void {
-    clearTimeout(this.#keepTimer);
-    this.#keepTimer = undefined;
-    this.#keeping = this.#keeping.then(async () => {
-      const picture = this.#picture;
-      const { lastHeard } = this.#clock;
-      // The contact says how fresh the picture on the disk is: while another one is on its way, that is not known.
-      const isCurrent = this.#working === undefined;
-      if (picture === undefined || lastHeard === undefined) return;
-      if (!this.#isKept) {
-        this.#isKept = true;
-        this.#isKept = (await this.#cache.keep(picture, this.catalog.revocations)) && this.#isKept;
-      }
-      if (this.#isKept && isCurrent && this.#isDurable) await this.#cache.heard(lastHeard);
-    });
   }
 }
 
