@@ -131,6 +131,28 @@ describe("aliases", () => {
   });
 });
 
+describe("revisions", () => {
+  test("a call that pins one gets its bits and no others, and is told which one is served instead", async () => {
+    const pin = async (number: number) => {
+      const selector = { case: "revision" as const, value: `${acme.persona("soft")}/revisions/${number}` };
+      return fingerprint(await client.generateText(ask("hello", { persona: { selector } })));
+    };
+    const first = await acme.produce("soft", 13);
+    await acme.followed();
+    expect(await pin(1)).toEqual(await expectedOf(first));
+    expect(await reasonOf(pin(2))).toBe("REVISION_NOT_SERVED");
+
+    const second = await acme.publish("soft", 14);
+    await acme.approve(second);
+    await acme.followed((await acme.point("soft", second)).revision);
+    expect(await pin(2)).toEqual(await expectedOf(second));
+    expect(await failureOf(pin(1))).toMatchObject({
+      reason: "REVISION_NOT_SERVED",
+      message: expect.stringContaining(`serves ${acme.persona("soft")}/revisions/2`),
+    });
+  });
+});
+
 describe("the alpha cap", () => {
   test("lowered, it takes new calls and running streams down by steps of 0.1; raised over the context, it is refused", async () => {
     const globex = await mesh.tenant("globex");
