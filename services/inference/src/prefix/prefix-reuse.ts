@@ -90,7 +90,7 @@ export class PrefixReuse {
     let end = start;
     for (const before = chain.keys.length; this.#isReusable(job, end + this.#chunkTokens); ) {
       const key = this.#nextKey(job, chain.keys);
-      const values = this.#store.get(key);
+      const values = this.#store.get(job.tenant, key);
       if (values === undefined) break;
       this.#cache.writeCache(slot, end, values);
       chain.keys.push(key);
@@ -99,7 +99,7 @@ export class PrefixReuse {
       if (job.kind === "prefill" || (chain.keys.length - before) * this.#chunkBytes >= this.#mostCopiedBytes) break;
     }
     if (end > start) {
-      this.#store.touch(chain.keys);
+      this.#store.touch(job.tenant, chain.keys);
       if (start === 0) this.#hits++;
       this.#tokensSaved += end - start;
       chain.found += end - start;
@@ -116,11 +116,12 @@ export class PrefixReuse {
     const parent = keys.at(-1);
     const key = this.#nextKey(job, keys);
     // Without what comes before it, nobody would find it.
-    if (!this.#store.has(key) && (parent === undefined || this.#store.has(parent))) {
-      this.#store.add(key, keys, (values) => this.#cache.readCache(slot, start, values));
+    const { tenant } = job;
+    if (!this.#store.has(tenant, key) && (parent === undefined || this.#store.has(tenant, parent))) {
+      this.#store.add(tenant, key, keys, (values) => this.#cache.readCache(slot, start, values));
     }
     keys.push(key);
-    this.#store.touch(keys);
+    this.#store.touch(tenant, keys);
   }
 
   figures(): PrefixFigures {
