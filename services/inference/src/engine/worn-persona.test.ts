@@ -199,6 +199,33 @@ describe("governed from outside", () => {
   });
 
   test.each(["REMOVE", "END"] as const)(
+    "withdrawn when its call goes on, it is lost also where it stands again before the next step: %s",
+    (policy) => {
+      const table = tableOf(4);
+      const { source, worn: pinned } = governed(table, false);
+      const { source: followed, worn: follower } = governed(table, true);
+      for (const each of [pinned, follower]) {
+        each.admit();
+        each.release();
+      }
+      source.standings.set(ONE, { kind: "withdrawn", policy, error });
+      followed.standings.set(ONE, { kind: "withdrawn", policy, error });
+      for (const each of [pinned, follower]) expect(each.readmit()).toEqual({ kind: "admit" });
+      source.standings.clear();
+      followed.standings.clear();
+      if (policy === "END") {
+        for (const each of [pinned, follower]) expect(() => each.refresh()).toThrow(error);
+        return;
+      }
+      expect(pinned.refresh()).toMatchObject({ persona: undefined });
+      expect(pinned.refresh()).toBeUndefined();
+      // Active, it is taken on again, and acts.
+      expect(follower.refresh()).toMatchObject({ persona: ONE });
+      expect(follower.steering.lease?.revision).toBe("one");
+    },
+  );
+
+  test.each(["REMOVE", "END"] as const)(
     "withdrawn while its call had given its slot up, it never acts: %s",
     (policy) => {
       const table = tableOf(4);

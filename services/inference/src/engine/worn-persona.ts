@@ -28,6 +28,8 @@ export interface PersonaSource {
   readonly standing?: (persona: LoadedPersona) => Standing;
 }
 
+type Withdrawn = Extract<Standing, { kind: "withdrawn" }>;
+
 /**
  * What one request wears: a lease of the steering table from admission to the end, replaced between steps when it
  * follows the tenant's active persona, and given up when the persona is withdrawn.
@@ -38,6 +40,8 @@ export class WornPersona {
   #persona: LoadedPersona | undefined;
   #gain: number;
   #steering: RowSteering = UNSTEERED;
+  /** How the persona was found withdrawn when the call went on: it is lost, even where it stands again before the next step. */
+  #lost: Withdrawn | undefined;
   /** Effective alpha that the guard has left of a persona, by its rows. */
   #lowered: { readonly rowsId: string; readonly alphaHundredths: number } | undefined;
 
@@ -83,7 +87,9 @@ export class WornPersona {
    * withdrawn meanwhile are left where they are: {@link refresh} says what becomes of the request.
    */
   readmit(): Admission {
-    if (this.withdrawal() !== undefined) return { kind: "admit" };
+    const standing = this.#persona === undefined ? ALWAYS_SERVED : this.#standing(this.#persona);
+    if (standing.kind === "withdrawn") this.#lost ??= standing;
+    if (this.#lost !== undefined) return { kind: "admit" };
     const worn = this.#acquire(this.#persona, this.#gain);
     if (worn === "full") return { kind: "wait" };
     this.#steering = worn;
@@ -99,7 +105,7 @@ export class WornPersona {
   refresh(): PersonaSwitch | undefined {
     const started = performance.now();
     const worn = this.#persona;
-    const standing = worn === undefined ? ALWAYS_SERVED : this.#standing(worn);
+    const standing = this.#lost ?? (worn === undefined ? ALWAYS_SERVED : this.#standing(worn));
     if (standing.kind === "withdrawn" && standing.policy === "END") {
       // The request ends after the step that comes: what is withdrawn does not act in it.
       this.release();
@@ -108,7 +114,8 @@ export class WornPersona {
     const kept = standing.kind === "withdrawn" ? undefined : worn;
     let next = this.#next(kept);
     let gain = this.#gainOf(next);
-    if (next?.revision === worn?.revision && next?.rowsId === worn?.rowsId && gain === this.#gain) return undefined;
+    const isSame = next?.revision === worn?.revision && next?.rowsId === worn?.rowsId && gain === this.#gain;
+    if (isSame && this.#lost === undefined) return undefined;
     let steering = this.#acquire(next, gain);
     if (steering === "full") {
       if (kept === worn) return undefined;
@@ -117,6 +124,7 @@ export class WornPersona {
       steering = UNSTEERED;
     }
     this.#steering.lease?.release();
+    this.#lost = undefined;
     this.#persona = next;
     this.#gain = gain;
     this.#steering = steering;
