@@ -1,12 +1,12 @@
 /** When a reply got where, in the clock of `performance.now()`, milliseconds. Undefined for what it did not live to see. */
 export interface ReplyTimes {
   readonly queued: number;
-  /** It got a slot, or its first step began: what came first. */
+  /** Its first step began. */
   readonly started?: number;
   /** Its first token was there. */
   readonly firstToken?: number;
   readonly ended: number;
-  /** How long it had no slot after it had started, milliseconds. */
+  /** Since it had started, how long it had no slot, milliseconds. */
   readonly preemptedMillis: number;
 }
 
@@ -32,9 +32,9 @@ export class ReplyClock {
     this.#firstToken ??= performance.now();
   }
 
-  /** It gave its slot up. */
+  /** It gave its slot up. Before its first step it goes on waiting, as it did. */
   preempt(): void {
-    this.#preempted ??= performance.now();
+    if (this.#started !== undefined) this.#preempted ??= performance.now();
   }
 
   resume(): void {
