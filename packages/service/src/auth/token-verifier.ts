@@ -32,13 +32,8 @@ export function createTokenVerifier(keys: KeySource, rules: TokenRules): TokenVe
     const token = bearerToken(authorization);
     const before = await verified.get(token);
     if (before !== undefined) return before;
-    let asked: Parameters<JWTVerifyGetKey> | undefined;
-    const getKey: JWTVerifyGetKey = (...question) => {
-      asked = question;
-      return keys.getKey(...question);
-    };
     try {
-      const { payload, key } = await jwtVerify(token, getKey, {
+      const { payload, key, protectedHeader } = await jwtVerify(token, keys.getKey, {
         algorithms: [...SIGNATURE_ALGORITHMS],
         issuer: rules.issuer,
         audience: rules.audience,
@@ -47,7 +42,7 @@ export function createTokenVerifier(keys: KeySource, rules: TokenRules): TokenVe
       });
       const caller = callerOf(payload);
       const expires = 1000 * ((payload.exp ?? 0) + CLOCK_TOLERANCE_SECONDS);
-      if (asked !== undefined) verified.add(token, { caller, key, asked, expires });
+      verified.add(token, { caller, key, header: protectedHeader, expires });
       return caller;
     } catch (error) {
       throw toTokenError(error);

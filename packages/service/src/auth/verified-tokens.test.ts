@@ -21,7 +21,7 @@ function remembered(keys: Map<string, object>) {
     return key as never;
   });
   const add = (token: string, kid: string, expires = LATER) =>
-    tokens.add(token, { caller: CALLER, key: keys.get(kid), asked: [{ kid, alg: "EdDSA" }, {} as never], expires });
+    tokens.add(token, { caller: CALLER, key: keys.get(kid), header: { kid, alg: "EdDSA" }, expires });
   return { tokens, add };
 }
 
@@ -61,4 +61,14 @@ test("of very many those that are used least are forgotten", async () => {
   expect(await tokens.get("token 1")).toBeUndefined();
   expect(await tokens.get("token 0")).toBe(CALLER);
   expect(await tokens.get("token 4096")).toBe(CALLER);
+});
+
+test("no more than that are kept, also where others come while the keys are asked", async () => {
+  const { tokens, add } = remembered(new Map([["k", {}]]));
+  for (let i = 0; i < 4096; i++) add(`token ${i}`, "k");
+  const used = tokens.get("token 0");
+  add("another", "k");
+  expect(await used).toBe(CALLER);
+  expect(await tokens.get("token 1")).toBeUndefined();
+  expect(await tokens.get("another")).toBe(CALLER);
 });

@@ -9,11 +9,14 @@ interface Verified {
   readonly caller: Caller;
   /** That the signature is of. */
   readonly key: unknown;
-  /** What the keys were asked with. */
-  readonly asked: Parameters<JWTVerifyGetKey>;
+  /** Names the key. */
+  readonly header: Parameters<JWTVerifyGetKey>[0];
   /** Milliseconds since the epoch. */
   readonly expires: number;
 }
+
+/** Keys are chosen by the header: the token itself is not kept for them. */
+const NO_TOKEN: Parameters<JWTVerifyGetKey>[1] = { payload: "", signature: "" };
 
 /**
  * Tokens whose signatures were verified before: a caller of many calls has its token verified once. What a signature says does not
@@ -35,19 +38,25 @@ export class VerifiedTokens {
     if (verified === undefined) return undefined;
     this.#verified.delete(id);
     if (Date.now() >= verified.expires || !(await this.#isInForce(verified))) return undefined;
-    this.#verified.set(id, verified);
+    this.#keep(id, verified);
     return verified.caller;
   }
 
   add(token: string, verified: Verified): void {
-    this.#verified.set(digestOf(token), verified);
+    this.#keep(digestOf(token), verified);
+  }
+
+  /** As the one that was used last. Others may have come while the keys were asked. */
+  #keep(id: string, verified: Verified): void {
+    this.#verified.delete(id);
+    this.#verified.set(id, verified);
     const [oldest] = this.#verified.keys();
     if (this.#verified.size > MAX_TOKENS && oldest !== undefined) this.#verified.delete(oldest);
   }
 
-  async #isInForce({ key, asked }: Verified): Promise<boolean> {
+  async #isInForce({ key, header }: Verified): Promise<boolean> {
     try {
-      return (await this.#getKey(...asked)) === key;
+      return (await this.#getKey(header, NO_TOKEN)) === key;
     } catch {
       // Verifying it says why.
       return false;
