@@ -16,6 +16,8 @@ export class Admissions<J extends Job> {
   readonly #suspended = new Map<string, Suspended<J>>();
   /** Followers that came since the last plan. */
   readonly #arrived = new Map<string, J>();
+  /** The head for which a slot was given up in vain: it waits for something else, and for the next slot that gets free. */
+  #heldUp: J | undefined;
 
   constructor(slots: Slots<J>, { queue, admit, swap }: Pick<SchedulerOptions<J>, "queue" | "admit" | "swap">) {
     this.#queue = queue;
@@ -94,11 +96,11 @@ export class Admissions<J extends Job> {
 
   #admitWaiting(): Ended<J>[] {
     const ended: Ended<J>[] = [];
-    for (let hasPreempted = false; ; ) {
+    for (let preempted: J | undefined; ; ) {
       const slot = this.#slots.lowestFree();
       if (slot === undefined && this.#slots.followers().length === 0) {
-        if (hasPreempted || !this.#preempt()) return ended;
-        hasPreempted = true;
+        preempted = preempted === undefined ? this.#preempt() : undefined;
+        if (preempted === undefined) return ended;
         continue;
       }
       const job = this.#queue.head();
@@ -111,10 +113,14 @@ export class Admissions<J extends Job> {
       if (admission.kind === "wait") {
         // What a follower holds may be what the head waits for; it is let go once the caller has heard of it.
         ended.push(...this.#displace());
+        if (preempted !== undefined && preempted !== job && this.#ask(preempted, slot).kind === "admit") {
+          // Its slot would be nobody's.
+          this.#heldUp = job;
+          this.#enter(slot, preempted);
+        }
         return ended;
       }
       if (admission.kind === "admit") {
-        this.#queue.take(job);
         this.#enter(slot, job);
       } else {
         this.remove(job.id);
@@ -129,6 +135,8 @@ export class Admissions<J extends Job> {
   }
 
   #enter(slot: number, job: J): void {
+    this.#queue.take(job);
+    if (job === this.#heldUp) this.#heldUp = undefined;
     const suspended = this.#suspended.get(job.id);
     if (suspended === undefined) {
       this.#slots.occupy(slot, job);
@@ -139,20 +147,21 @@ export class Admissions<J extends Job> {
     this.#slots.resume(slot, suspended);
   }
 
-  /** @returns whether a job gave its slot up */
-  #preempt(): boolean {
-    if (this.#swap === undefined) return false;
+  /** @returns who gave its slot up */
+  #preempt(): J | undefined {
+    if (this.#swap === undefined) return undefined;
     const running = this.#slots.atWork().flatMap((slot) => {
       const state = this.#slots.state(slot);
       return state.kind === "prefilling" || state.kind === "decoding" ? [{ slot, ...state }] : [];
     });
     const victim = this.#queue.claim(running.map(({ job }) => job));
     const found = running.find(({ job }) => job === victim);
-    if (found === undefined || !this.#swap.out(found.job, found.slot, found.next)) return false;
+    if (found === undefined || this.#queue.head() === this.#heldUp) return undefined;
+    if (!this.#swap.out(found.job, found.slot, found.next)) return undefined;
     const suspended = this.#slots.suspend(found.slot);
     this.#suspended.set(found.job.id, suspended);
     this.#queue.preempt(found.job, suspended.computed);
-    return true;
+    return found.job;
   }
 
   /** A slot that nobody waits for, now or never. */

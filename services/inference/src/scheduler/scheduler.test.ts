@@ -437,6 +437,36 @@ describe("Scheduler", () => {
     batch.submit(polite("p4"));
   });
 
+  it("keeps a slot at work where it would be given up for one that has to wait for something else", () => {
+    const share = { weight: 1, maxRunning: 99, maxWaiting: 99, tokensPerMinute: Number.POSITIVE_INFINITY };
+    const queue = new FairQueue<Job>({ capacity: 8, share: () => share, burst: 8, clock: () => 0 });
+    const moves: string[] = [];
+    let isFull = true;
+    const batch = scheduler({
+      queue,
+      admit: ({ id }) => ({ kind: id === "p" && isFull ? "wait" : "admit" }),
+      swap: {
+        out: ({ id }) => moves.push(`${id} out`) > 0,
+        in: ({ id }) => moves.push(`${id} in`),
+        drop: ({ id }) => moves.push(`${id} dropped`),
+      },
+    });
+    for (const id of ["g1", "g2"]) {
+      batch.submit({ id, tenant: "greedy", kind: "generate", tokens: 2, replyTokens: 9 });
+    }
+    expect(trace(batch, 4)).toEqual(["g1[0,2)!", "g1@2", "g2[0,2)!", "g1@3 g2@2"]);
+    batch.submit({ id: "p", tenant: "polite", kind: "generate", tokens: 2, replyTokens: 4 });
+    expect(trace(batch, 2)).toEqual(["g1@4 g2@3", "g1@5 g2@4"]);
+    // Tried once: streams do not wait for copies that help nobody.
+    expect(moves).toEqual(["g2 out", "g2 in"]);
+    expect(batch.figures()).toMatchObject({ running: 2, waiting: 1, preempted: 0 });
+    expect(endings(batch.cancel("g1"))).toEqual(["g1 cancelled"]);
+    // A slot that gets free by itself is the head's.
+    expect(trace(batch, 1)).toEqual(["-@0 g2@5"]);
+    isFull = false;
+    expect(trace(batch, 2)).toEqual(["p[0,2)!", "p@2 g2@6"]);
+  });
+
   it("goes back: positions of prompt and reply are prefilled again, in chunks by phase, and decoding goes on", () => {
     const batch = scheduler();
     batch.submit(generate("a", 3));
