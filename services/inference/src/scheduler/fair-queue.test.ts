@@ -237,6 +237,20 @@ describe("limits", () => {
   });
 });
 
+test("a job that has taken more than it was charged takes no slot back where its tenant has nothing saved", () => {
+  const { queue } = open(8);
+  const [one, other] = [job("a1"), job("b1")];
+  for (const each of [one, other]) {
+    queue.offer(each, 2);
+    queue.take(queue.head() as Job);
+  }
+  // Positions were computed again and again: nothing is left to be paid.
+  queue.preempt(one, 25);
+  expect(queue.claim([other])).toBeUndefined();
+  queue.settle(other, 10);
+  expect(queue.head()).toBe(one);
+});
+
 test("it refuses a capacity that nothing fits in, and to take or settle what is not there", () => {
   expect(() => open(0)).toThrow(/queue capacity/);
   const stage = open(1);

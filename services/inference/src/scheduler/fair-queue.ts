@@ -147,8 +147,9 @@ export class FairQueue<J extends Job> implements AdmissionQueue<J> {
     const lane = head && this.#laneOf.get(head.id);
     const first = this.#first(lane);
     if (head === undefined || lane === undefined || first?.job !== head || !this.#mayRun(lane)) return undefined;
-    // One that is paid for must be worth as much to its tenant as one that is not.
-    if (lane.balance < costOf(head) - first.taken) return undefined;
+    // One that is paid for must be worth as much to its tenant as one that is not. Where positions were computed again, it may
+    // have taken more than it was charged: that is no saving.
+    if (lane.balance <= 0 || lane.balance < costOf(head) - first.taken) return undefined;
     let victim: J | undefined;
     let least = 0;
     for (const job of running) {
