@@ -71,10 +71,12 @@ test("a reply is three parts, each from where the one before ended", () => {
 });
 
 test("time without a slot is said of a reply that had given its slot up, and of no other", () => {
-  const decode = (preemptedMillis: number) =>
-    replyParts({ ...REPLY, times: { ...REPLY.times, preemptedMillis } }).at(-1)?.attributes;
-  expect(decode(12.5)).toMatchObject({ "persona.preempted_millis": 12.5 });
-  expect(decode(0)).not.toHaveProperty("persona.preempted_millis");
+  const told = (preemptedMillis: number) =>
+    replyParts({ ...REPLY, times: { ...REPLY.times, preemptedMillis } }).map(
+      ({ attributes }) => attributes?.["persona.preempted_millis"],
+    );
+  expect(told(12.5)).toEqual([undefined, 12.5, 12.5]);
+  expect(told(0)).toEqual([undefined, undefined, undefined]);
 });
 
 test.each([

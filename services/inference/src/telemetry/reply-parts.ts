@@ -12,7 +12,12 @@ export function replyParts(reply: ServedReply): CallPart[] {
   const failed = outcome.kind === "failed";
   const how = failed ? { "error.type": outcome.reason } : {};
   const common = reply.choices > 1 ? { "persona.choice": reply.choice } : {};
-  const prompt = { [GEN_AI.inputTokens]: reply.promptTokens, [GEN_AI.cachedTokens]: reply.cachedTokens };
+  const prompt = {
+    [GEN_AI.inputTokens]: reply.promptTokens,
+    [GEN_AI.cachedTokens]: reply.cachedTokens,
+    // Of both parts together.
+    ...(times.preemptedMillis > 0 && { "persona.preempted_millis": times.preemptedMillis }),
+  };
   const part = (name: string, start: number, end: number | undefined, attributes: CallPart["attributes"]): CallPart =>
     end === undefined
       ? { name, start, end: Math.max(start, ended), attributes: { ...common, ...attributes, ...how }, failed }
@@ -27,7 +32,6 @@ export function replyParts(reply: ServedReply): CallPart[] {
       [GEN_AI.outputTokens]: reply.replyTokens,
       [GEN_AI.finishReasons]: [outcomeWord(outcome)],
       ...watchedFigures(reply),
-      ...(times.preemptedMillis > 0 && { "persona.preempted_millis": times.preemptedMillis }),
     });
     parts.push({ ...decode, events: guardEvents(reply) });
   }
